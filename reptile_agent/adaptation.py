@@ -1,0 +1,41 @@
+"""How a robot adapts: one set of numbers, the same in meta-training, in evaluation and on board."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AdaptationConfig(BaseModel):
+    """The inner loop as it runs on the robot."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inner_steps: int = Field(default=20, ge=1, le=1000)
+    """Gradient steps per adaptation (k)."""
+    inner_lr: float = Field(default=0.1, gt=0, lt=10)
+    """Step size (alpha)."""
+    batch: int = Field(default=32, ge=1, le=4096)
+    """Live segments in each minibatch."""
+    rehearsal: int = Field(default=16, ge=0, le=4096)
+    """Segments from simulation added to each minibatch, so that what the action does in general
+    is not forgotten over what was seen last."""
+    rehearsal_weight: float = Field(default=0.5, ge=0, le=10)
+    """Weight of a rehearsed segment beside a live one's 1."""
+    window: int = Field(default=100, ge=2, le=100_000)
+    """Newest transitions that an adaptation looks at."""
+    tau: float = Field(default=50.0, gt=0)
+    """Recency: a transition's weight falls as exp(-age / tau), age in transitions."""
+    holdout: int = Field(default=8, ge=0, le=100_000)
+    """Newest transitions kept from learning, for the gate."""
+    period: int = Field(default=10, ge=1)
+    """Control periods from one adaptation to the next."""
+    start: Literal["start", "last"] = "start"
+    """Where each adaptation begins: at the meta-learned start, or at the last accepted."""
+    max_distance: float = Field(default=3.0, gt=0)
+    """Trust region: largest Euclidean distance of the parameters from the start."""
+    margin: float = Field(default=0.0, ge=0, lt=1)
+    """The gate asks for a live error below (1 - margin) times the old one."""
+    rehearsal_margin: float = Field(default=1.0, ge=0)
+    """The gate asks for a rehearsal error below (1 + rehearsal_margin) times the start's."""

@@ -1,0 +1,1 @@
+"""The demo: real nodes, a fault in mid-run, and a report."""

@@ -1,0 +1,1 @@
+"""From torch to ONNX: the start, the plan and the k-step update itself become a bundle."""

@@ -1,0 +1,166 @@
+"""Holds a bundle's graphs against the torch functions they were traced from.
+
+On parameters, minibatches and step sizes that differ from the traced ones: an exporter that
+baked a gradient in as a constant passes on the traced ones only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from reptile_agent.export import dynamics_graphs, onnx_graphs
+from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop
+from reptile_agent.meta.learner import Params
+from reptile_agent.meta.learners.dynamics import DynamicsConfig, DynamicsLearner, Normaliser
+from reptile_agent.meta.planner import Planner, PlannerConfig, Reward
+from reptile_agent.onboard import parameters
+from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.manifest import GRAPHS
+
+ALLOWED_OPERATORS = frozenset(
+    (
+        "Abs Add Cast Clip Concat Constant ConstantOfShape Cos Div Equal Erf Exp Expand Gather "
+        "Gemm Greater Identity Less Log MatMul Max Min Mul Neg Pow Range Reciprocal ReduceMax "
+        "ReduceMean ReduceMin ReduceSum Relu Reshape Scan ScatterND Shape Sigmoid Sign Sin Slice "
+        "Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where"
+    ).split(" ")
+)
+"""Plain arithmetic of the standard domain: nothing that reads files, calls out or draws."""
+Arrays = list[np.ndarray]
+ROWS = 33
+"""Rows of the minibatches compared on: another number than was traced."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a verification."""
+
+    check: str
+    value: float
+    """Largest relative error, or 1 and 0 for yes and no."""
+    limit: float
+    """Up to which it passes."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the check holds."""
+        return bool(self.value <= self.limit)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "check": self.check,
+            "value": self.value,
+            "limit": self.limit,
+            "passed": self.passed,
+        }
+
+
+def learner_of(bundle: Bundle) -> DynamicsLearner:
+    """The torch learner that a bundle's graphs were traced from."""
+    manifest = bundle.manifest
+    model = dict(manifest.hyperparameters["model"])
+    model["hidden"] = tuple(model["hidden"])
+    normal = {n: np.array(v, np.float32) for n, v in manifest.normaliser.items()}
+    return DynamicsLearner(manifest.robot, DynamicsConfig(**model), Normaliser(**normal))
+
+
+def verify(bundle: Bundle, reward: Reward | None, inner_steps: tuple[int, ...]) -> list[Row]:
+    """Every check that can be made of a loaded bundle (loading made those of size and hash).
+
+    Args:
+        bundle: as loaded.
+        reward: of its task family, to hold the planner against; None: that check is left out.
+        inner_steps: numbers of inner steps (k) to compare over.
+    """
+    learner = learner_of(bundle)
+    rows = [_operators_row(bundle, name) for name in GRAPHS]
+    rng = torch.Generator().manual_seed(1)
+    params = _perturbed(bundle, rng)
+    if reward is not None:
+        rows.append(_act_row(bundle, learner, reward, params, rng))
+    rows += [_adapt_row(bundle, learner, params, k, rng) for k in inner_steps]
+    return [*rows, _evaluate_row(bundle, learner, params, rng)]
+
+
+def _operators_row(bundle: Bundle, graph: str) -> Row:
+    model = onnx.load_from_string((bundle.path / graph).read_bytes())
+    alien = onnx_graphs.operators(model) - ALLOWED_OPERATORS
+    label = f"{graph}: operators on the allow-list"
+    return Row(label + (f", but {sorted(alien)}" if alien else ""), float(len(alien)), 0)
+
+
+def _perturbed(bundle: Bundle, rng: torch.Generator) -> Params:
+    tensors = parameters.views(bundle.start.copy(), bundle.manifest.parameters)
+    return {
+        name: torch.from_numpy(value) + 0.02 * torch.randn(value.shape, generator=rng)
+        for name, value in tensors.items()
+    }
+
+
+def _act_row(
+    bundle: Bundle, learner: DynamicsLearner, reward: Reward, params: Params, rng: torch.Generator
+) -> Row:
+    settings = dict(bundle.manifest.hyperparameters["planner"])
+    settings["noise"] = tuple(settings["noise"])
+    planner = Planner(learner, PlannerConfig(**settings), reward)
+    robot, (_, horizon, acts) = learner.robot, planner.noise_shape
+    inputs = {
+        "obs": 0.3 * torch.randn(len(robot.observations), generator=rng),
+        "reference": 0.3 * torch.randn(horizon, len(robot.references), generator=rng),
+        "plan": 0.05 * torch.randn(horizon, acts, generator=rng),
+        "noise": torch.randn(planner.noise_shape, generator=rng),
+    }
+    wanted = planner(params, *inputs.values())
+    feed = {f"p.{name}": value for name, value in params.items()} | inputs
+    found = _run(bundle, "act.onnx", ["action", "new_plan", "expected"], feed)
+    return Row("act.onnx against torch", max(map(_relative, found, wanted)), 1e-3)
+
+
+def _adapt_row(
+    bundle: Bundle, learner: DynamicsLearner, params: Params, k: int, rng: torch.Generator
+) -> Row:
+    """Error of the *update* relative to its own size: k steps change little of a parameter."""
+    optimizer = InnerOptimizer(**bundle.manifest.hyperparameters["inner"])
+    examples = [dynamics_graphs.example_batch(learner, ROWS, rng) for _ in range(k)]
+    batches = {name: torch.stack([e[name] for e in examples]) for name in examples[0]}
+    lr = {name: torch.tensor(2e-3) for name in params}
+    state = optimizer.init(params)
+    adapted, _, info = inner_loop(learner, optimizer, params, state, batches, lr)
+    feed = {f"p.{n}": v for n, v in params.items()} | {f"s.{n}": v for n, v in state.items()}
+    feed |= batches | {f"lr.{n}": v for n, v in lr.items()}
+    names = [f"new.p.{name}" for name in params]
+    *found, loss = _run(bundle, "adapt.onnx", [*names, "loss"], feed)
+    off, size = 0.0, 0.0
+    for new, (name, old) in zip(found, params.items()):
+        off += float((adapted[name] - torch.from_numpy(new)).square().sum())
+        size += float((adapted[name] - old).square().sum())
+    worst = max((off / size) ** 0.5, _relative(loss, info["loss"]))
+    return Row(f"adapt.onnx against torch, k={k}", worst, 1e-3)
+
+
+def _evaluate_row(
+    bundle: Bundle, learner: DynamicsLearner, params: Params, rng: torch.Generator
+) -> Row:
+    batch = dynamics_graphs.example_batch(learner, ROWS, rng)
+    wanted = learner.prediction_error(params, batch)
+    feed = {f"p.{n}": v for n, v in params.items()} | batch
+    del feed["weight"]
+    (found,) = _run(bundle, "evaluate.onnx", ["error"], feed)
+    return Row("evaluate.onnx against torch", _relative(found, wanted), 1e-3)
+
+
+def _run(bundle: Bundle, graph: str, outputs: list[str], feed: dict[str, Tensor]) -> Arrays:
+    arrays = {name: value.detach().numpy() for name, value in feed.items()}
+    return [np.asarray(value) for value in bundle.session(graph).run(outputs, arrays)]
+
+
+def _relative(found: np.ndarray, wanted: Tensor) -> float:
+    reference = wanted.detach().numpy()
+    return float(np.abs(found - reference).max() / (np.abs(reference).max() + 1e-12))

@@ -1,0 +1,134 @@
+"""Writes a bundle: graphs, start, rehearsal and the manifest that names them all."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from reptile_agent import __version__
+from reptile_agent.export import dynamics_graphs
+from reptile_agent.meta.inner_loop import step_sizes
+from reptile_agent.meta.trainer import Trainer, normaliser_arrays
+from reptile_agent.onboard import parameters
+from reptile_agent.onboard.manifest import (
+    FileEntry,
+    Manifest,
+    PlanShape,
+    Provenance,
+    TensorEntry,
+)
+
+PACKAGES = ("numpy", "torch", "mujoco", "onnx", "onnxscript", "onnxruntime")
+
+
+def write_bundle(trainer: Trainer, path: Path) -> Manifest:
+    """Export a trained start; an older bundle at `path` is replaced whole.
+
+    Args:
+        trainer: at the end of its run.
+        path: of the bundle's folder.
+
+    Raises:
+        FileExistsError: `path` is there and no bundle.
+    """
+    if path.exists() and not (path / "manifest.json").is_file():
+        raise FileExistsError(f"{path} exists and is no bundle; name another folder with --out")
+    config, planner, params = trainer.config, trainer.planner, trainer.params
+    start = {name: np.ascontiguousarray(value.numpy()) for name, value in params.items()}
+    files = dynamics_graphs.build(planner, config.inner, params)
+    files["start.safetensors"] = save(start)
+    files["rehearsal.safetensors"] = save(dict(trainer.rehearsal()))
+    entries = _entries(start)
+    scale = step_sizes(params, 1.0, config.lr_scale)
+    manifest = Manifest(
+        files={
+            name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+            for name, data in files.items()
+        },
+        robot=trainer.family.robot,
+        learner="dynamics",
+        hyperparameters={
+            "model": asdict(config.model),
+            "planner": asdict(planner.config),
+            "inner": asdict(config.inner),
+        },
+        normaliser={
+            name: [float(x) for x in array]
+            for name, array in normaliser_arrays(planner.learner.normaliser).items()
+        },
+        parameters=entries,
+        optimizer_state=_entries({n: v.numpy() for n, v in config.inner.init(params).items()}),
+        plan=PlanShape(horizon=planner.config.horizon, samples=planner.config.samples),
+        segment=config.model.segment,
+        adaptation=config.adaptation,
+        lr_scale={name: float(value) for name, value in scale.items()},
+        start_sha256=parameters.sha256(parameters.flatten(start, entries)),
+        provenance=Provenance(
+            family=trainer.family.name,
+            split="train",
+            algorithm=config.algorithm,
+            seed=config.seed,
+            git_commit=git_commit(),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            versions=versions(),
+        ),
+    )
+    files["manifest.json"] = manifest.model_dump_json(indent=1).encode()
+    _write_folder(path, files)
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """Versions of this project and of what numbers depend on."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"reptile-agent": __version__, **found}
+
+
+def git_commit() -> str:
+    """Commit of the checkout that this code runs from; 'unknown' outside of one."""
+    here = Path(__file__).parent
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return run.stdout.strip() if run.returncode == 0 else "unknown"
+
+
+def _entries(tensors: dict[str, np.ndarray]) -> tuple[TensorEntry, ...]:
+    return tuple(TensorEntry(name=n, shape=tuple(t.shape)) for n, t in tensors.items())
+
+
+def _write_folder(path: Path, files: dict[str, bytes]) -> None:
+    """All files or none: written beside, then renamed into place."""
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, data in files.items():
+        with open(partial / name, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    if path.exists():
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+        os.replace(partial, path)
+        shutil.rmtree(old)
+    else:
+        os.replace(partial, path)

@@ -1,0 +1,1 @@
+"""One file a learner; see `reptile_agent.meta.learner`."""

@@ -1,0 +1,99 @@
+"""The bundle's manifest: what crosses from the workshop to the robot, and what it must hash to."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.spec import RobotSpec
+
+SCHEMA_VERSION = 1
+GRAPHS = ("act.onnx", "adapt.onnx", "evaluate.onnx")
+TENSORS = ("start.safetensors", "rehearsal.safetensors")
+MAX_FILE_BYTES = 64 * 2**20
+"""No file of a bundle may be larger; a start of a robot is a few hundred kilobytes."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Model):
+    """One file of the bundle."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0, le=MAX_FILE_BYTES)
+
+
+class TensorEntry(_Model):
+    """One tensor of the graphs' interface, float32."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+
+class PlanShape(_Model):
+    """Sizes that `act.onnx` was made for."""
+
+    horizon: int = Field(ge=1, le=1000)
+    """Control periods ahead."""
+    samples: int = Field(ge=1, le=100_000)
+    """Noisy plans per control period."""
+
+
+class Provenance(_Model):
+    """Where a bundle comes from."""
+
+    family: str
+    split: str
+    algorithm: str
+    seed: int
+    git_commit: str
+    created: str
+    """UTC, ISO 8601."""
+    versions: dict[str, str]
+    """Package -> version."""
+
+
+class Manifest(_Model):
+    """Everything about a bundle but the numbers in its files."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    files: dict[str, FileEntry]
+    robot: RobotSpec
+    learner: Literal["dynamics"]
+    hyperparameters: dict[str, Any]
+    """Of the learner and of the planner, as trained."""
+    normaliser: dict[str, list[float]]
+    """At full precision; the graphs hold the same numbers."""
+    parameters: tuple[TensorEntry, ...]
+    """Order of the graphs' inputs `p.<name>`, and of a parameter message's data."""
+    optimizer_state: tuple[TensorEntry, ...]
+    """Order of the inputs `s.<name>` of `adapt.onnx`; all start at zero."""
+    plan: PlanShape
+    segment: int = Field(ge=1, le=1000)
+    """Consecutive transitions in a segment."""
+    adaptation: AdaptationConfig
+    """Defaults of the robot's inner loop."""
+    lr_scale: dict[str, float]
+    """Factor on the inner step size of each parameter."""
+    start_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the start's bytes in the order of `parameters`: names what an update was adapted from."""
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _check_complete(self) -> Manifest:
+        wanted = {*GRAPHS, *TENSORS}
+        if set(self.files) != wanted:
+            raise ValueError(f"files must be {sorted(wanted)}, got {sorted(self.files)}")
+        if set(self.lr_scale) != {p.name for p in self.parameters}:
+            raise ValueError("lr_scale must name every parameter once")
+        return self

@@ -1,0 +1,109 @@
+"""Acts: one run of `act.onnx` per control period, without allocation."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+
+from reptile_agent.onboard import parameters
+from reptile_agent.onboard.bundle import Bundle
+
+
+class Policy:
+    """Chooses actions with a bundle's planner and a set of parameters.
+
+    Args:
+        bundle: verified.
+        seed: of the planner's noise.
+    """
+
+    def __init__(self, bundle: Bundle, seed: int = 0) -> None:
+        manifest = bundle.manifest
+        robot, plan = manifest.robot, manifest.plan
+        self.bundle = bundle
+        self._session = bundle.session("act.onnx")
+        self._rng = np.random.default_rng(seed)
+        acts = len(robot.actions)
+
+        def zeros(*shape: int) -> np.ndarray:
+            return np.zeros(shape, np.float32)
+
+        self._flat = bundle.start.copy()
+        self._plan = zeros(plan.horizon, acts)
+        self._noise = zeros(plan.samples, plan.horizon, acts)
+        self._obs = zeros(len(robot.observations))
+        self._reference = zeros(plan.horizon, len(robot.references))
+        self._action, self._new_plan = zeros(acts), zeros(plan.horizon, acts)
+        self._expected = zeros(len(robot.observations))
+        inputs = {
+            **{f"p.{n}": v for n, v in parameters.views(self._flat, manifest.parameters).items()},
+            "obs": self._obs,
+            "reference": self._reference,
+            "plan": self._plan,
+            "noise": self._noise,
+        }
+        outputs = {
+            "action": self._action,
+            "new_plan": self._new_plan,
+            "expected": self._expected,
+        }
+        self._binding = self._session.io_binding()
+        # On the CPU an OrtValue shares the array's memory: written in place, never bound again.
+        self._keep = {
+            name: ort.OrtValue.ortvalue_from_numpy(array)
+            for name, array in (inputs | outputs).items()
+        }
+        for name in inputs:
+            self._binding.bind_ortvalue_input(name, self._keep[name])
+        for name in outputs:
+            self._binding.bind_ortvalue_output(name, self._keep[name])
+
+    @property
+    def horizon(self) -> int:
+        """Control periods of reference that `act` needs."""
+        return self._plan.shape[0]
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """The parameters in use, a copy, flat float32."""
+        return self._flat.copy()
+
+    @property
+    def expected(self) -> np.ndarray:
+        """Measurement that the model expected after the last action; overwritten by the next."""
+        return self._expected
+
+    def set_parameters(self, flat: np.ndarray) -> None:
+        """Use other parameters from the next `act` on.
+
+        Raises:
+            ValueError: wrong length, or not finite; the old ones stay.
+        """
+        if flat.shape != self._flat.shape:
+            raise ValueError(
+                f"got {flat.shape[0]} parameters, the bundle has {self._flat.shape[0]}"
+            )
+        if not np.isfinite(flat).all():
+            raise ValueError("parameters are not finite; the old ones stay")
+        self._flat[:] = flat
+
+    def reset(self) -> None:
+        """Forget the plan: after a stop, or a jump of the reference."""
+        self._plan[:] = 0.0
+
+    def act(self, obs: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """The action for this control period.
+
+        Args:
+            obs: measurement now, [obs_dim], in the order of the RobotSpec.
+            reference: of the next `horizon` periods, [horizon, ref_dim].
+
+        Returns:
+            [act_dim]; overwritten by the next call.
+        """
+        self._obs[:] = obs
+        self._reference[:] = reference
+        self._rng.standard_normal(out=self._noise, dtype=np.float32)
+        self._session.run_with_iobinding(self._binding)
+        self._plan[:] = self._new_plan
+        return self._action

@@ -1,0 +1,78 @@
+"""What a task family has to offer: the only thing that meta-learning knows of simulation.
+
+A *task* is one robot variant (this payload, that worn servo). A *family* makes simulators for
+any list of tasks. `sim/families/` implements these protocols; a robot of your own does too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from reptile_agent.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Task = dict[str, float]
+"""Variation name -> value; what is not named is nominal."""
+
+
+class VecSim(Protocol):
+    """Tasks simulated side by side, in step: one lane each."""
+
+    num_envs: int
+    obs: np.ndarray
+    """Last observations, float32 [num_envs, obs_dim]."""
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start all lanes anew; returns observations float32 [num_envs, obs_dim]."""
+        ...
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Advance one control period; returns obs, reward, terminated, truncated.
+
+        Shapes: action [num_envs, act_dim]; obs float32 [num_envs, obs_dim]; the others [num_envs].
+        """
+        ...
+
+    def reference(self, horizon: int) -> np.ndarray:
+        """What to follow in the next `horizon` periods, float32 [num_envs, horizon, ref_dim]."""
+        ...
+
+    def set_tasks(self, tasks: list[Task]) -> None:
+        """Change the variants in mid-motion (a fault); the state of motion stays."""
+        ...
+
+
+class TaskFamily(Protocol):
+    """A robot, what may vary about it, and what it is asked to do."""
+
+    name: str
+    robot: RobotSpec
+    episode_steps: int
+    """Control periods after which an episode is cut."""
+    plan_horizon: int
+    """Control periods that a planner should look ahead."""
+    plan_noise: tuple[float, ...]
+    """Standard deviation with which a planner should vary each action, in the action's unit."""
+
+    def splits(self) -> dict[str, list[Task]]:
+        """Frozen lists of tasks: train, validation, in_range, extrapolated, held_out."""
+        ...
+
+    def make_sim(self, tasks: list[Task]) -> VecSim:
+        """A simulator with one lane per task."""
+        ...
+
+    def reward(self, obs: Tensor, action: Tensor, next_obs: Tensor, reference: Tensor) -> Tensor:
+        """Reward of a transition, torch, any leading axes; traced into the planner's graph.
+
+        Shapes: obs, next_obs [..., obs_dim]; action [..., act_dim]; reference [..., ref_dim].
+        """
+        ...
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Variations as rows of name, unit, ranges and reason."""
+        ...

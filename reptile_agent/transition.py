@@ -1,0 +1,33 @@
+"""One step of experience, and the minibatch made of many: the words all stations share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one control period left behind, for `lanes` robots at once (on board: one)."""
+
+    obs: np.ndarray
+    """What was measured when the action was chosen, float32 [lanes, obs_dim]."""
+    action: np.ndarray
+    """What was commanded, float32 [lanes, act_dim]."""
+    next_obs: np.ndarray
+    """What was measured one control period later, float32 [lanes, obs_dim]."""
+    reward: np.ndarray
+    """Reward of the period, float32 [lanes]."""
+    first: np.ndarray
+    """True where this transition does not continue the one before, bool [lanes]."""
+
+
+Batch = dict[str, np.ndarray]
+"""Segments of consecutive transitions, float32; leading axes (tasks, inner steps) may lead:
+
+- `obs` [..., batch, obs_dim]: measurement at the segment's start;
+- `action` [..., batch, segment, act_dim]: actions along it;
+- `next_obs` [..., batch, segment, obs_dim]: measurements that followed;
+- `weight` [..., batch]: share of each segment in the loss; averages to 1.
+"""

@@ -1,0 +1,1 @@
+"""The simulated robot: the topics of a real one, and faults on request."""

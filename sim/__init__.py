@@ -1,0 +1,1 @@
+"""Task variants in MuJoCo: where experience comes from."""

@@ -1,0 +1,1 @@
+"""Simulators behind `reptile_agent.task.VecSim`."""

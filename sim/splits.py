@@ -1,0 +1,94 @@
+"""Splits: which tasks are for training and which for judging, frozen in a file with its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sim.variations import Variation
+
+Task = dict[str, float]
+SIZES = {"train": 128, "validation": 32, "in_range": 32, "extrapolated": 32, "held_out": 32}
+"""Tasks per split. Tune on validation (drawn like extrapolated); judge on the last three."""
+
+
+def draw(
+    variations: tuple[Variation, ...],
+    held_out: Callable[[np.random.Generator], Task],
+    feasible: Callable[[Task], bool],
+    seed: int,
+) -> dict[str, list[Task]]:
+    """Draw all splits of a family.
+
+    Args:
+        variations: what varies.
+        held_out: draws what a task of the held-out *kind* has beside values of the training range.
+        feasible: whether a controller could solve the task at all; others are drawn again.
+        seed: of the whole draw.
+    """
+
+    def inside(rng: np.random.Generator) -> Task:
+        return {v.name: v.draw_train(rng) for v in variations}
+
+    def outside(rng: np.random.Generator) -> Task:
+        # Two variations leave their ranges at a time: far enough to matter, and still solvable.
+        task = inside(rng)
+        can_leave = [v for v in variations if v.beyond != v.train]
+        for i in rng.choice(len(can_leave), size=min(2, len(can_leave)), replace=False):
+            task[can_leave[i].name] = can_leave[i].draw_beyond(rng)
+        return task
+
+    def other_kind(rng: np.random.Generator) -> Task:
+        return inside(rng) | held_out(rng)
+
+    makers = {
+        "train": inside,
+        "validation": outside,
+        "in_range": inside,
+        "extrapolated": outside,
+        "held_out": other_kind,
+    }
+    splits: dict[str, list[Task]] = {}
+    for number, (split, make) in enumerate(makers.items()):
+        rng = np.random.default_rng([seed, number])
+        tasks: list[Task] = []
+        for _ in range(100 * SIZES[split]):
+            if len(tasks) == SIZES[split]:
+                break
+            task = {name: round(value, 6) for name, value in make(rng).items()}
+            if feasible(task):
+                tasks.append(task)
+        else:
+            raise ValueError(f"split '{split}': too few feasible tasks; narrow the ranges")
+        splits[split] = tasks
+    return splits
+
+
+def write(path: Path, splits: dict[str, list[Task]], seed: int) -> None:
+    """Freeze splits in a JSON file, one task a line."""
+    document = {"seed": seed, "sha256": _hash(splits), "splits": splits}
+    text = json.dumps(document, indent=1)
+    path.write_text(text.replace(",\n    ", ", ").replace("{\n    ", "{") + "\n")
+
+
+def read(path: Path) -> dict[str, list[Task]]:
+    """Splits as frozen.
+
+    Raises:
+        ValueError: the file is not what was frozen.
+    """
+    document = json.loads(path.read_text())
+    if _hash(document["splits"]) != document["sha256"]:
+        raise ValueError(
+            f"{path.name} was changed after it was frozen (its hash does not fit); "
+            f"restore it, or draw anew with `python -m sim.freeze_splits`"
+        )
+    return document["splits"]
+
+
+def _hash(splits: dict[str, list[Task]]) -> str:
+    return hashlib.sha256(json.dumps(splits, sort_keys=True).encode()).hexdigest()

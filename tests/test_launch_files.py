@@ -1,0 +1,137 @@
+"""Launch files: they load, and say what each argument is for.
+
+ROS's own `launch` comes with a ROS installation only. Where there is none, a stand-in that accepts
+everything takes its place; it finds what is missing from a file, not what ROS would refuse.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LAUNCH_FILES = sorted((Path(__file__).parents[1] / "launch").glob("*.launch.py"))
+STOOD_IN = ("launch", "launch_ros", "lifecycle_msgs")
+
+
+def _has_real_launch() -> bool:
+    # Our own folder launch/ would be found too, as a namespace package: that one has no origin.
+    specs = [importlib.util.find_spec(name) for name in STOOD_IN]
+    return all(spec is not None and spec.origin is not None for spec in specs)
+
+
+class AnyAttribute(type):
+    """Gives a class any attribute, for constants like Transition.TRANSITION_ACTIVATE."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return name
+
+
+class Anything(metaclass=AnyAttribute):
+    """Takes any arguments and keeps them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
+
+
+class StandIn(types.ModuleType):
+    """A module that has any class; functions pass as classes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (Anything,), {})
+
+
+class StandInFinder:
+    """Finds the packages of STOOD_IN and whatever is imported from them."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name.partition(".")[0] in STOOD_IN:
+            return importlib.util.spec_from_loader(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec: Any) -> types.ModuleType:
+        return StandIn(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Nothing to run."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(
+            "real launch",
+            marks=pytest.mark.skipif(
+                not _has_real_launch(),
+                reason="ROS's launch and launch_ros are not installed; a stand-in is used alone",
+            ),
+        ),
+        "stand-in",
+    ]
+)
+def launch_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which launch the files are loaded with."""
+    if request.param == "stand-in":
+        for name in [n for n in sys.modules if n.partition(".")[0] in STOOD_IN]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setattr(sys, "meta_path", [StandInFinder(), *sys.meta_path])
+    return request.param
+
+
+def describe(path: Path, library: str) -> list[tuple[str, str]]:
+    """Name and description of each argument that a launch file declares, in its order."""
+    before = set(sys.modules)
+    spec = importlib.util.spec_from_file_location("launch_file_under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        description = module.generate_launch_description()
+    finally:
+        if library == "stand-in":
+            for name in set(sys.modules) - before:
+                if name.partition(".")[0] in STOOD_IN:
+                    del sys.modules[name]
+    if library == "real launch":
+        return [(a.name, a.description) for a in description.get_launch_arguments()]
+    declared = [e for e in description.args[0] if type(e).__name__ == "DeclareLaunchArgument"]
+    return [(e.args[0], e.kwargs.get("description", "")) for e in declared]
+
+
+def test_there_are_launch_files() -> None:
+    assert [path.name for path in LAUNCH_FILES][:1] == ["adapt.launch.py"]
+
+
+def test_the_folder_does_not_shadow_the_launch_of_ros() -> None:
+    assert not (Path(__file__).parents[1] / "launch" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_every_argument_is_described(path: Path, launch_library: str) -> None:
+    arguments = describe(path, launch_library)
+    assert arguments
+    for name, description in arguments:
+        sentence = description.partition(" Valid choices are: ")[0]  # added by launch
+        assert sentence.endswith("."), f"argument '{name}' of {path.name} needs a sentence"
+        assert len(sentence.split()) > 3, f"argument '{name}' of {path.name} says too little"
+
+
+def test_adapt_takes_what_the_readme_and_the_demo_name(launch_library: str) -> None:
+    path = next(path for path in LAUNCH_FILES if path.name == "adapt.launch.py")
+    assert [name for name, _ in describe(path, launch_library)] == [
+        "bundle",
+        "robot",
+        "params_file",
+        "namespace",
+        "use_sim_time",
+        "adapt",
+        "log_level",
+    ]
