@@ -114,8 +114,7 @@ def generate_launch_description() -> LaunchDescription:
         **node_options(),
     )
     adapter = GroupAction(
-        # Niced: learning takes only the time that control leaves over.
-        bring_up("adapter_node", prefix="nice -n 10"),
+        bring_up("adapter_node"),
         condition=IfCondition(LaunchConfiguration("adapt")),
         scoped=False,
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class AdaptationConfig(BaseModel):
     """The inner loop as it runs on the robot."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     inner_steps: int = Field(default=20, ge=1, le=1000)
     """Gradient steps per adaptation (k)."""

@@ -1,0 +1,70 @@
+"""The command line `reptile-agent`. Imports a command's module only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from reptile_agent import __version__
+
+COMMANDS = {
+    "tasks": "list the task families, what varies in each, and their splits",
+    "train": "meta-train a start in simulation",
+    "evaluate": "judge a trained start on a split, with and without adaptation",
+    "export": "make a bundle of a trained start: the folder that a robot needs",
+    "verify": "check a bundle: hashes, operators, and its graphs against torch",
+    "inspect": "show what is in a bundle",
+    "demo": "all of it: train, export, and a ROS 2 robot that breaks and adapts",
+}
+USAGE = """usage: reptile-agent COMMAND [arguments]
+
+Meta-learn a start in MuJoCo, adapt it on a ROS 2 robot in seconds.
+
+commands, in the order of the work:
+{commands}
+
+`reptile-agent COMMAND --help` explains a command and shows every default."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; a mistake of the user ends in one sentence and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        listed = "\n".join(f"  {command:<10} {text}" for command, text in COMMANDS.items())
+        print(USAGE.format(commands=listed))
+        return
+    if name == "--version":
+        print(__version__)
+        return
+    if name not in COMMANDS:
+        sys.exit(f"reptile-agent: no command '{name}' (there are: {', '.join(COMMANDS)})")
+    sys.exit(_run(name, arguments[1:]))
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    try:
+        import tyro
+
+        module = importlib.import_module(f"reptile_agent.commands.{name}")
+        from reptile_agent.commands.console import UserError
+    except ModuleNotFoundError as error:
+        print(
+            f"reptile-agent {name}: {error}; install what it needs: pip install "
+            f"'reptile-agent[train]'",
+            file=sys.stderr,
+        )
+        return 2
+    command = tyro.cli(module.Command, args=arguments, prog=f"reptile-agent {name}")
+    try:
+        return command.run()
+    except (UserError, LookupError, ValueError, OSError) as error:
+        # LookupError: a name that is not there; ValueError: a file or value that is not right.
+        # KeyError quotes its message, and is no message to a user: it is a bug, and shown whole.
+        if isinstance(error, KeyError | IndexError):
+            raise
+        print(f"reptile-agent {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"reptile-agent {name}: stopped", file=sys.stderr)
+        return 130

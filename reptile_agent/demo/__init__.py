@@ -1,1 +1,1 @@
-"""The demo: real nodes, a fault in mid-run, and a report."""
+"""The demo: real nodes over real DDS, a fault in mid-run, and a report."""

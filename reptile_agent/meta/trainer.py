@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.meta import checkpoint
 from reptile_agent.meta.algorithms import joint, reptile
 from reptile_agent.meta.collect import OnlineAdaptation, drive, excite, mixed_batches, to_tensors
 from reptile_agent.meta.inner_loop import InnerOptimizer, step_sizes
@@ -26,6 +29,8 @@ from reptile_agent.task import TaskFamily
 from reptile_agent.transition import Batch
 
 Arrays = dict[str, np.ndarray]
+Log = Callable[[str, float, int], None]
+"""Called with (metric name, value, step)."""
 EXCITE, DRIVE, FIT, META, REHEARSAL = range(5)  # purposes of random generators
 
 
@@ -115,7 +120,7 @@ class Trainer:
         self,
         family: TaskFamily,
         config: TrainConfig,
-        log: Callable[[str, float, int], None] = lambda *_: None,
+        log: Log = lambda *_: None,
     ) -> None:
         self.family, self.config, self.log = family, config, log
         split = family.splits()["train"]
@@ -170,6 +175,70 @@ class Trainer:
         flat = {name: value.reshape(-1, *value.shape[3:]) for name, value in found.items()}
         order = rng.permutation(per_task * self.config.tasks)[:segments]
         return {name: value[order] for name, value in flat.items()}
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint that `resume` continues from, atomically."""
+        state = self.state
+        arrays = {f"replay.{name}": value for name, value in state.replay.state().items()}
+        if state.learner is not None:
+            normaliser = normaliser_arrays(self._learner.normaliser)
+            arrays |= {f"normaliser.{name}": value for name, value in normaliser.items()}
+            arrays |= {f"params.{name}": value.numpy() for name, value in self.params.items()}
+        if state.outer is not None:
+            for i, moments in state.outer.state_dict()["state"].items():
+                arrays |= {f"outer.{i}.{n}": v.numpy() for n, v in moments.items() if v is not None}
+        progress = {
+            "family": self.family.name,
+            "config": TypeAdapter(TrainConfig).dump_python(self.config, mode="json"),
+            "round": state.round,
+            "iteration": state.iteration,
+        }
+        checkpoint.write(path, arrays, progress)
+
+    @classmethod
+    def resume(cls, family: TaskFamily, path: Path, log: Log = lambda *_: None) -> Trainer:
+        """A trainer that continues where `save` was called, to the bit on the same machine.
+
+        Raises:
+            CheckpointError: the file is damaged, or of another family.
+        """
+        arrays, progress = checkpoint.read(path)
+        if progress["family"] != family.name:
+            raise checkpoint.CheckpointError(
+                f"{path} is a run of family '{progress['family']}', not of '{family.name}'"
+            )
+        trainer = cls(family, TypeAdapter(TrainConfig).validate_python(progress["config"]), log)
+        parts: dict[str, Arrays] = {}
+        for name, value in arrays.items():
+            group, _, rest = name.partition(".")
+            parts.setdefault(group, {})[rest] = value
+        state = trainer.state
+        state.round, state.iteration = progress["round"], progress["iteration"]
+        state.replay.restore(parts["replay"])
+        if "params" in parts:
+            trainer.build(Normaliser(**parts["normaliser"]))
+            for name, value in trainer._params.items():
+                value.data.copy_(torch.from_numpy(parts["params"][name]))
+            trainer._restore_outer(parts.get("outer", {}))
+        return trainer
+
+    def _restore_outer(self, arrays: Arrays) -> None:
+        """Put an optimizer's moments back, `<parameter's index>.<name>`."""
+        if self.state.iteration > self.config.fit_iterations:
+            self.state.outer = self._make_outer()
+        outer = self.state.outer
+        if outer is None or not arrays:
+            return
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in arrays.items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = torch.from_numpy(value.copy())
+        outer.load_state_dict({**outer.state_dict(), "state": moments})
+
+    def _make_outer(self) -> torch.optim.Optimizer:
+        """The outer optimizer of the meta-algorithm, fresh."""
+        kind = torch.optim.Adam if self.config.outer == "adam" else torch.optim.SGD
+        return kind(self._params.values(), lr=self.config.epsilon)
 
     @property
     def planner(self) -> Planner:
@@ -265,8 +334,7 @@ class Trainer:
 
         step = state.iteration - config.fit_iterations
         if step == 0:
-            kind = torch.optim.Adam if config.outer == "adam" else torch.optim.SGD
-            state.outer = kind(self._params.values(), lr=config.epsilon)
+            state.outer = self._make_outer()
         left = 1 - step / config.iterations if config.epsilon_schedule == "linear" else 1.0
         self._step(towards, config.epsilon * left)
         for name, value in info.items():

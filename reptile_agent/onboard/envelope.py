@@ -54,17 +54,17 @@ class Envelope:
             age_s: since it was received, on a steady clock.
         """
         if not age_s <= self.config.max_age_s:
-            self._latch(
+            self.latch(
                 f"the newest measurement is {age_s * 1e3:.0f} ms old "
                 f"(allowed: {self.config.max_age_s * 1e3:.0f} ms); are the robot's drivers running?"
             )
         bad = ~np.isfinite(obs)
         if bad.any():
-            self._latch(f"{self._name(bad)} is not finite: {obs[np.argmax(bad)]}")
+            self.latch(f"{self._name(bad)} is not finite: {obs[np.argmax(bad)]}")
         out = (obs < self._obs_low) | (obs > self._obs_high)
         if out.any():
             i = int(np.argmax(out))
-            self._latch(
+            self.latch(
                 f"{self._name(out)} is {obs[i]:.4g}, outside "
                 f"[{self._obs_low[i]:.4g}, {self._obs_high[i]:.4g}]"
             )
@@ -78,7 +78,7 @@ class Envelope:
             last: what was sent one period ago; None: nothing yet.
         """
         if not np.isfinite(command).all():
-            self._latch("the policy's command is not finite")
+            self.latch("the policy's command is not finite")
             return None
         allowed = np.clip(command, self._low, self._high)
         if last is not None:
@@ -87,7 +87,7 @@ class Envelope:
             self.clamps += 1
             self._clamped_in_a_row += 1
             if self._clamped_in_a_row > self.config.max_clamps:
-                self._latch(
+                self.latch(
                     f"commands were clamped in {self._clamped_in_a_row} periods in a row "
                     f"(allowed: {self.config.max_clamps})"
                 )
@@ -109,7 +109,8 @@ class Envelope:
         """Release the fallback; it latches again at once if its cause still stands."""
         self.fault, self._clamped_in_a_row = "", 0
 
-    def _latch(self, reason: str) -> None:
+    def latch(self, reason: str) -> None:
+        """Fall back for a reason that something else found; the first reason stays."""
         self.fault = self.fault or reason
 
     def _name(self, which: np.ndarray) -> str:

@@ -1,1 +1,1 @@
-"""The nodes of reptile-agent: policy_node controls, adapter_node learns, reference_node asks."""
+"""The robot's nodes: policy_node controls, adapter_node learns, reference_node says where to go."""

@@ -1,0 +1,1 @@
+"""One file a command of `reptile-agent`; a module's `Command` is its arguments and its work."""

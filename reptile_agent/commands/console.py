@@ -1,0 +1,32 @@
+"""What the commands share: where they print, and how a mistake of the user is said."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console()
+
+
+class UserError(Exception):
+    """Something that the user can mend; printed as one sentence, exit code 2."""
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """A plain table; numbers are aligned right."""
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        cells = [row[i] for row in rows]
+        numeric = bool(cells) and all(_is_number(cell) for cell in cells)
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.rstrip("%") or "0")
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,190 @@
+"""All of it: train, export, verify, and a ROS 2 robot that breaks and adapts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from torch.utils.tensorboard import SummaryWriter
+
+from reptile_agent.commands.console import UserError, console, table
+from reptile_agent.commands.train import train
+from reptile_agent.demo import report
+from reptile_agent.demo.conductor import Conductor
+from reptile_agent.demo.processes import DemoError, Nodes
+from reptile_agent.demo.recording import Recording
+from reptile_agent.export import parity
+from reptile_agent.export.write_bundle import versions, write_bundle
+from reptile_agent.meta.trainer import TrainConfig, Trainer
+from reptile_agent.onboard.bundle import Bundle
+from sim import registry
+
+FAULT = {"gain_shoulder_pan": 0.3, "payload_kg": 0.2}
+"""A servo loses most of its gain, and a payload is attached: the gain is outside the training
+range, and the servos could still follow."""
+
+
+@dataclass
+class Command:
+    """All of it: train, export, verify, and a ROS 2 robot that breaks and adapts.
+
+    Trains a start for the arm, makes a bundle, then runs policy_node, adapter_node,
+    reference_node and mujoco_robot as processes of their own, twice: without adaptation and with
+    it. Half-way a fault drops in. Leaves report.png and report.json. The exit code is 1 where
+    adaptation did not happen or made it worse.
+    """
+
+    out: Path = Path("runs/demo")
+    """Folder of everything that is written; an older demo in it is overwritten."""
+    bundle: Path | None = None
+    """Use this bundle instead of training one."""
+    before_s: float = 10.0
+    """Seconds before the fault."""
+    after_s: float = 18.0
+    """Seconds after it."""
+    fault: dict[str, float] = field(default_factory=lambda: dict(FAULT))
+    """Variation name and value; `reptile-agent tasks arm` lists them."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="train")] = field(default_factory=TrainConfig)
+    """How to train."""
+
+    def run(self) -> int:
+        """Run all stages, print the table, judge."""
+        params_file = _workspace_file("config/arm.yaml")
+        family = registry.get("arm")
+        if self.before_s < report.SETTLE_S or self.after_s < 2 * report.SETTLE_S:
+            raise UserError(
+                f"before_s must be at least {report.SETTLE_S:g}, after_s {2 * report.SETTLE_S:g}"
+            )
+        family.make_sim([self.fault])  # refuses what the family does not know
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.bundle or self._train()
+        if path is None:
+            return 130
+        bundle = Bundle.load(path)
+        rows = parity.verify(bundle, family.reward, (1, 5, 20))
+        if not all(row.passed for row in rows):
+            raise UserError(f"{path} fails `reptile-agent verify`; it was not put on the robot")
+        worst = max(row.value for row in rows)
+        console.print(f"verified: {len(rows)} checks, largest relative error {worst:.1e}")
+
+        try:
+            recordings = {
+                name: self._episode(name, params_file, path) for name in ("unadapted", "adapted")
+            }
+        except DemoError as error:
+            console.print(f"[bold red]demo failed:[/] {error}")
+            return 1
+        summaries = {name: report.summary(recording) for name, recording in recordings.items()}
+        text = ", ".join(f"{name} {value:g}" for name, value in self.fault.items())
+        about = {
+            "robot": bundle.manifest.robot.name,
+            "fault": self.fault,
+            "fault_text": text,
+            "start_sha256": bundle.manifest.start_sha256,
+            "provenance": bundle.manifest.provenance.model_dump(),
+            "versions": versions(),
+        }
+        picture = report.write(self.out, recordings, summaries, about)
+        _print(summaries)
+        console.print(f"report: {picture}, {self.out / 'report.json'}")
+        wrong = report.verdict(summaries["unadapted"], summaries["adapted"])
+        for sentence in wrong:
+            console.print(f"[bold red]demo failed:[/] {sentence}")
+        return 1 if wrong else 0
+
+    def _train(self) -> Path | None:
+        """Train and export; None if interrupted."""
+        for old in ("checkpoint.safetensors", "tensorboard"):
+            target = self.out / old
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        writer = SummaryWriter(str(self.out / "tensorboard"))
+        try:
+            trainer = Trainer(registry.get("arm"), self.config, writer.add_scalar)
+            if train(trainer, self.out):
+                return None
+        finally:
+            writer.close()
+        with console.status("tracing the plan and the k-step update into ONNX"):
+            write_bundle(trainer, self.out / "bundle")
+        console.print(f"bundle: {self.out / 'bundle'}")
+        return self.out / "bundle"
+
+    def _episode(self, name: str, params_file: Path, bundle: Path) -> Recording:
+        """One run of the robot: real processes over DDS."""
+        domain = 20 + (os.getpid() + (name == "adapted")) % 180
+        console.print(f"[bold]{name}[/bold]: starting the nodes (ROS domain {domain})")
+        with Nodes(params_file, self.out / "logs" / name, domain) as nodes:
+            absolute = bundle.resolve()
+            nodes.start("reptile_agent_mujoco", "mujoco_robot")
+            nodes.start("reptile_agent", "policy_node", bundle=absolute)
+            lifecycle = ["policy_node"]
+            if name == "adapted":
+                nodes.start("reptile_agent", "adapter_node", bundle=absolute)
+                lifecycle.append("adapter_node")
+            nodes.start("reptile_agent", "reference_node")
+            conductor = Conductor(nodes, domain)
+            try:
+                for node in lifecycle:
+                    conductor.bring_up(node)
+                return conductor.record(
+                    self.fault, self.before_s, self.after_s, lambda text: console.print(text)
+                )
+            finally:
+                conductor.close()
+
+
+def _workspace_file(name: str) -> Path:
+    """A file of the built ROS package.
+
+    Raises:
+        UserError: ROS, or the workspace, is not there.
+    """
+    try:
+        importlib.import_module("rclpy")
+        index = importlib.import_module("ament_index_python.packages")
+        importlib.import_module("reptile_agent_msgs.msg")
+        share = index.get_package_share_directory("reptile_agent")
+    except (ImportError, LookupError) as error:
+        raise UserError(
+            f"the ROS workspace is not there ({error}); run `make demo`, or `make workspace` and "
+            f"`source ros2_ws/install/local_setup.bash` first"
+        ) from None
+    return Path(share) / name
+
+
+def _print(summaries: dict[str, dict]) -> None:
+    rows = []
+    for name, run in summaries.items():
+        took = run["adaptation_ms_p50"]
+        rows.append(
+            [
+                "no adaptation" if name == "unadapted" else "adaptation",
+                f"{run['error_before_fault']:.4f}",
+                f"{run['error_at_fault']:.4f}",
+                f"{run['error_after_fault']:.4f}",
+                f"{run['accepted_after_fault']}/{run['adaptations_after_fault']}",
+                "" if took is None else f"{took:.0f}",
+                str(run["rollbacks"]),
+                f"{run['missed']}/{run['ticks']}",
+            ]
+        )
+    columns = [
+        "run",
+        "before fault",
+        "at fault",
+        f"{report.SETTLE_S:g} s after",
+        "accepted",
+        "ms",
+        "rolled back",
+        "missed",
+    ]
+    console.print(table("mean joint error [rad]", columns, rows))
+    before, after = (summaries[n]["error_after_fault"] for n in ("unadapted", "adapted"))
+    console.print(
+        f"error after the fault: {before:.4f} -> {after:.4f} rad ({after / before - 1:+.0%})"
+    )

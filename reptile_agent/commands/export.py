@@ -1,0 +1,47 @@
+"""Make a bundle of a trained start: the folder that a robot needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from reptile_agent.commands.console import UserError, console
+from reptile_agent.commands.train import CHECKPOINT
+from reptile_agent.export.write_bundle import write_bundle
+from reptile_agent.meta import checkpoint
+from reptile_agent.meta.trainer import Trainer
+from sim import registry
+
+
+@dataclass
+class Command:
+    """Make a bundle of a trained start: the folder that a robot needs."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional] = Path("runs/arm")
+    """Folder that `reptile-agent train` wrote."""
+    out: Path | None = None
+    """Folder of the bundle; default: RUN_FOLDER/bundle."""
+
+    def run(self) -> int:
+        """Export."""
+        _, progress = checkpoint.read(self.run_folder / CHECKPOINT)
+        family = registry.get(progress["family"])
+        trainer = Trainer.resume(family, self.run_folder / CHECKPOINT)
+        if trainer.done_iterations < trainer.total_iterations:
+            raise UserError(
+                f"training stands at {trainer.done_iterations} of {trainer.total_iterations} "
+                f"iterations; finish it with `reptile-agent train {family.name} --resume --out "
+                f"{self.run_folder}`"
+            )
+        out = self.out or self.run_folder / "bundle"
+        with console.status("tracing the plan and the k-step update into ONNX"):
+            manifest = write_bundle(trainer, out)
+        size = sum(entry.bytes for entry in manifest.files.values())
+        console.print(
+            f"bundle: {out} ({size / 1024:.0f} KiB, start {manifest.start_sha256[:12]}); "
+            f"check it with `reptile-agent verify {out}`"
+        )
+        return 0

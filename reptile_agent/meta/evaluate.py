@@ -1,0 +1,77 @@
+"""Judges a start: every lane tracks its own task, with and without adaptation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.meta.collect import OnlineAdaptation, drive, excite
+from reptile_agent.meta.trainer import Trainer
+from reptile_agent.task import Task
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method on one list of tasks; arrays [tasks], means over the judged control periods."""
+
+    method: str
+    tracking_error: np.ndarray
+    """In the references' units."""
+    reward: np.ndarray
+
+
+def evaluate(
+    trainer: Trainer, tasks: list[Task], steps: int, judged_from: int, inner_steps: list[int]
+) -> list[Result]:
+    """Command passed through, no adaptation, and adaptation with each number of inner steps.
+
+    All methods see the same tasks, courses and seeds. The gate is not part of this: it judges
+    what the learner itself does.
+
+    Args:
+        trainer: at the end of its run.
+        tasks: one lane each.
+        steps: control periods per task.
+        judged_from: first period that counts: adaptation needs data first.
+        inner_steps: values of k; 0 is no adaptation.
+    """
+    sim = trainer.family.make_sim(tasks)
+    seed = [trainer.config.seed, 99]
+    results = []
+    robot = trainer.family.robot
+    if (robot.action_reference_columns() >= 0).any():
+        sim.reset(seed=trainer.config.seed)
+        noise = trainer.family.plan_noise
+        rollout = excite(sim, robot, noise, steps, 0.0, np.random.default_rng(seed))
+        results.append(("command passed through", rollout))
+    for k in inner_steps:
+        sim.reset(seed=trainer.config.seed)
+        rollout = drive(
+            sim,
+            trainer.planner,
+            trainer.params,
+            steps,
+            np.random.default_rng(seed),
+            adaptation=_online(trainer, k) if k else None,
+        )
+        results.append((f"{trainer.config.algorithm}, k={k}", rollout))
+    return [
+        Result(
+            name,
+            rollout.tracking_error[:, judged_from:].mean(axis=1),
+            rollout.reward[:, judged_from:].mean(axis=1),
+        )
+        for name, rollout in results
+    ]
+
+
+def _online(trainer: Trainer, inner_steps: int) -> OnlineAdaptation:
+    settings = trainer.config.adaptation.model_dump() | {"inner_steps": inner_steps}
+    return OnlineAdaptation(
+        AdaptationConfig.model_validate(settings),
+        trainer.config.inner,
+        trainer.config.lr_scale,
+        trainer.rehearsal(),
+    )

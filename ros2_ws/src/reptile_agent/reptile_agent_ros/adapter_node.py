@@ -1,0 +1,240 @@
+"""The node adapter_node: remembers what the robot did, takes k inner steps, asks the gate.
+
+Reads `policy_node/transition`, publishes what the gate accepts on `~/parameters` and every
+verdict on `~/status`; `~/adapt` adapts on request. A process of its own, and a niced one, so
+that learning takes only the time that control leaves over.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+from rclpy.action import ActionServer
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.onboard.adapter import Adaptation, Adapter
+from reptile_agent.onboard.bundle import Bundle, BundleError
+from std_msgs.msg import Header
+
+from reptile_agent_msgs.action import Adapt
+from reptile_agent_msgs.msg import AdaptationStatus, Parameters, PolicyStatus
+from reptile_agent_msgs.msg import Transition as TransitionMessage
+from reptile_agent_ros import wire
+from reptile_agent_ros.declare import bundle_folder, declare, value
+from reptile_agent_ros.run import run
+
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+class AdapterNode(LifecycleNode):
+    """Learns with a bundle; all decisions are the Adapter's, all ROS is here."""
+
+    def __init__(self) -> None:
+        super().__init__('adapter_node')
+        declare(self, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
+        declare(
+            self,
+            'adapt_period_s',
+            0.4,
+            'Time from one adaptation to the next [s]; 0: only on request.',
+            between=(0.0, 3600.0),
+        )
+        declare(
+            self,
+            'budget_s',
+            0.2,
+            'An adaptation takes no further step after so long [s].',
+            between=(0.001, 60.0),
+        )
+        declare(self, 'inner_steps', 0, "k; 0: the bundle's.", between=(0, 1000))
+        declare(self, 'inner_lr', 0.0, "Step size; 0: the bundle's.", between=(0.0, 10.0))
+        declare(self, 'nice', 10, 'Niceness of this process.', between=(0, 19))
+        declare(self, 'seed', 0, 'Of the minibatches.', between=(0, 2**31 - 1))
+        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._active = False
+        self._made: list = []
+        self._server: ActionServer | None = None
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and check the bundle; make publishers, subscriptions and the action."""
+        try:
+            self._configure()
+        except (BundleError, ValueError) as error:
+            self.get_logger().error(f'cannot configure: {error}')
+            self._destroy()
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to remember and to adapt."""
+        self._active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop adapting; what was remembered stays."""
+        self._active = False
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything."""
+        self._destroy()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End, from whatever state."""
+        self._destroy()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        os.nice(max(0, value(self, 'nice') - os.nice(0)))
+        bundle = Bundle.load(bundle_folder(value(self, 'bundle')))
+        settings = bundle.manifest.adaptation.model_dump()
+        settings |= {
+            name: value(self, name) for name in ('inner_steps', 'inner_lr') if value(self, name)
+        }
+        self._adapter = Adapter(
+            bundle,
+            AdaptationConfig.model_validate(settings),
+            budget_s=value(self, 'budget_s'),
+            seed=value(self, 'seed'),
+        )
+        self._start_sha256 = bundle.manifest.start_sha256
+        self._version = 0
+        self._rollbacks = 0
+        self._offers = self.create_publisher(Parameters, '~/parameters', LATCHED)
+        self._status = self.create_publisher(AdaptationStatus, '~/status', LATCHED)
+        self._made = [
+            self.create_subscription(
+                TransitionMessage, 'policy_node/transition', self._on_transition, 200
+            ),
+            self.create_subscription(
+                PolicyStatus, 'policy_node/status', self._on_policy_status, LATCHED
+            ),
+        ]
+        period_s = value(self, 'adapt_period_s')
+        if period_s > 0:
+            self._made.append(self.create_timer(period_s, self._on_timer, clock=self._steady_clock))
+        self._server = ActionServer(self, Adapt, '~/adapt', self._on_adapt)
+        self.get_logger().info(
+            f'bundle {bundle.path}: {self._adapter.config.inner_steps} inner steps of '
+            f'{self._adapter.config.inner_lr:g} every {period_s:g} s, niceness {os.nice(0)}'
+        )
+
+    def _destroy(self) -> None:
+        self._active = False
+        for made in self._made:
+            (self.destroy_timer if hasattr(made, 'cancel') else self.destroy_subscription)(made)
+        self._made = []
+        if self._server is not None:
+            self._server.destroy()
+            self._server = None
+        for name in ('_offers', '_status'):
+            if hasattr(self, name):
+                self.destroy_publisher(getattr(self, name))
+                delattr(self, name)
+
+    def _header(self) -> Header:
+        return Header(stamp=self.get_clock().now().to_msg())
+
+    def _on_transition(self, message: TransitionMessage) -> None:
+        if message.start_sha256 != self._start_sha256:
+            self.get_logger().error(
+                'transition refused: the policy runs another bundle; give both nodes the same',
+                throttle_duration_sec=5.0,
+            )
+            return
+        try:
+            self._adapter.remember(wire.read_transition(message))
+        except ValueError as error:
+            self.get_logger().error(f'transition refused: {error}', throttle_duration_sec=5.0)
+
+    def _on_policy_status(self, message: PolicyStatus) -> None:
+        if message.rollbacks != self._rollbacks:
+            self._rollbacks = message.rollbacks
+            self._adapter.roll_back()
+
+    def _on_timer(self) -> None:
+        if self._active and self._adapter.ready:
+            self._adapt(None, None)
+
+    def _adapt(self, steps: int | None, start: str | None) -> Adaptation:
+        """Adapt once and publish what came of it."""
+        adaptation = self._adapter.adapt(steps, start)
+        if adaptation.verdict.accepted:
+            self._version += 1
+            self._offers.publish(
+                wire.parameters_message(
+                    adaptation.parameters, self._header(), self._version, self._start_sha256
+                )
+            )
+        evidence, verdict = adaptation.evidence, adaptation.verdict
+        self._status.publish(
+            AdaptationStatus(
+                header=self._header(),
+                version=self._version,
+                accepted=verdict.accepted,
+                verdict=verdict.word,
+                reason=verdict.reason,
+                steps=adaptation.loss.size,
+                window=len(self._adapter.replay),
+                loss=wire.floats(adaptation.loss),
+                live_before=evidence.live_before,
+                live_after=evidence.live_after,
+                rehearsal_before=evidence.rehearsal_start,
+                rehearsal_after=evidence.rehearsal_after,
+                distance=evidence.distance,
+                duration_ms=adaptation.duration_ms,
+            )
+        )
+        return adaptation
+
+    def _on_adapt(self, goal: ServerGoalHandle) -> Adapt.Result:
+        """Serve one request of `~/adapt`; a request out of reason is aborted with a sentence."""
+        request = goal.request
+        refusal = self._refusal(request)
+        if refusal:
+            goal.abort()
+            return Adapt.Result(
+                accepted=False, verdict='refused', reason=refusal, before=math.nan, after=math.nan
+            )
+        adaptation = self._adapt(request.steps or None, request.start or None)
+        for step, loss in enumerate(adaptation.loss):
+            goal.publish_feedback(Adapt.Feedback(step=step, loss=float(loss)))
+        goal.succeed()
+        return Adapt.Result(
+            accepted=adaptation.verdict.accepted,
+            verdict=adaptation.verdict.word,
+            reason=adaptation.verdict.reason,
+            before=adaptation.evidence.live_before,
+            after=adaptation.evidence.live_after,
+            duration_ms=adaptation.duration_ms,
+        )
+
+    def _refusal(self, request: Adapt.Goal) -> str:
+        """Why a request cannot be served; empty if it can."""
+        if not self._active:
+            return 'the node is not active'
+        if request.steps > 1000:
+            return f'steps is {request.steps}; at most 1000 are taken'
+        if request.start not in ('', Adapt.Goal.START, Adapt.Goal.LAST):
+            return f"start is '{request.start}'; use 'start', 'last' or ''"
+        if not self._adapter.ready:
+            return f'only {len(self._adapter.replay)} transitions are remembered yet'
+        return ''
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is told to stop."""
+    run(AdapterNode, args)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,350 @@
+"""The node policy_node: controls the robot at a fixed rate, with the parameters it may trust.
+
+Reads `joint_states` and `reference`, writes commands, publishes every transition and its status,
+takes adapted parameters from `adapter_node/parameters`. Lifecycle: configure checks everything,
+nothing moves before activate.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.time import Time
+from reptile_agent.onboard import parameters
+from reptile_agent.onboard.bundle import Bundle, BundleError
+from reptile_agent.onboard.controller import Controller, Tick
+from reptile_agent.onboard.envelope import EnvelopeConfig
+from reptile_agent.onboard.probation import ProbationConfig
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, Header
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from reptile_agent_msgs.msg import Parameters, PolicyStatus
+from reptile_agent_msgs.msg import Transition as TransitionMessage
+from reptile_agent_ros import wire
+from reptile_agent_ros.declare import bundle_folder, declare, value
+from reptile_agent_ros.joints import JointError, JointReader, parse_joint_map
+from reptile_agent_ros.run import run
+from reptile_agent_ros.track import Track
+
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+STATUS_PERIOD_S = 0.2
+ERROR_TICKS = 25
+"""Control periods that the status's tracking error is averaged over."""
+
+
+class PolicyNode(LifecycleNode):
+    """Acts with a bundle; all decisions are the Controller's, all ROS is here."""
+
+    def __init__(self) -> None:
+        super().__init__('policy_node')
+        declare(self, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
+        declare(
+            self,
+            'command_interface',
+            'forward',
+            "'forward': Float64MultiArray on forward_command_controller/commands; "
+            "'trajectory': JointTrajectory on joint_trajectory_controller/joint_trajectory.",
+        )
+        declare(
+            self,
+            'command_joints',
+            Parameter.Type.STRING_ARRAY,
+            "Order of the joints in a forward command, the bundle's names; none: the bundle's.",
+        )
+        declare(
+            self,
+            'joint_map',
+            Parameter.Type.STRING_ARRAY,
+            "Where the robot names a joint otherwise than the bundle: 'bundle_name=robot_name'.",
+        )
+        declare(
+            self,
+            'max_age_s',
+            0.12,
+            'Oldest measurement that is acted upon [s]; beyond it the robot holds still.',
+            between=(0.005, 2.0),
+        )
+        declare(
+            self,
+            'max_clamps',
+            25,
+            'Control periods in a row in which commands may be limited before the robot holds.',
+            between=(1, 10_000),
+        )
+        declare(
+            self,
+            'probation_margin',
+            0.5,
+            'Excess of the tracking error, as a share of what it was, at which new parameters '
+            'are rolled back.',
+            between=(0.0, 100.0),
+        )
+        declare(
+            self,
+            'probation_floor',
+            0.01,
+            'Excess of the tracking error that is always allowed [unit of the references].',
+            between=(0.0, 10.0),
+        )
+        declare(self, 'seed', 0, "Of the planner's noise.", between=(0, 2**31 - 1))
+        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._active = False
+        self._made: list = []
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and check the bundle; make publishers, subscriptions and services."""
+        try:
+            self._configure()
+        except (BundleError, ValueError, LookupError) as error:
+            self.get_logger().error(f'cannot configure: {error}')
+            self._destroy()
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to control as soon as the robot is seen."""
+        self._controller.reset()
+        self._obs = None
+        self._active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Send no more commands; the robot's own watchdog takes over."""
+        self._active = False
+        self._publish_status()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything."""
+        self._destroy()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End, from whatever state."""
+        self._destroy()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        bundle = Bundle.load(bundle_folder(value(self, 'bundle')))
+        robot = bundle.manifest.robot
+        self._reader = JointReader(robot, parse_joint_map(value(self, 'joint_map')))
+        self._track = Track(robot)
+        self._controller = Controller(
+            bundle,
+            EnvelopeConfig(
+                max_age_s=value(self, 'max_age_s'), max_clamps=value(self, 'max_clamps')
+            ),
+            ProbationConfig(
+                margin=value(self, 'probation_margin'), floor=value(self, 'probation_floor')
+            ),
+            seed=value(self, 'seed'),
+        )
+        self._start_sha256 = bundle.manifest.start_sha256
+        self._sha256 = self._start_sha256
+        self._errors = [math.nan] * ERROR_TICKS
+        self._obs: np.ndarray | None = None
+        self._measured_s = -math.inf
+        self._joint_error = ''
+        self._tracking = False
+        self._said = ''
+
+        self._make_command_publisher(
+            value(self, 'command_interface'), value(self, 'command_joints')
+        )
+        self._transitions = self.create_publisher(TransitionMessage, '~/transition', 50)
+        self._status = self.create_publisher(PolicyStatus, '~/status', LATCHED)
+        newest = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
+        self._made = [
+            self.create_subscription(JointState, 'joint_states', self._on_joints, newest),
+            self.create_subscription(JointTrajectory, 'reference', self._on_reference, LATCHED),
+            self.create_subscription(
+                Parameters, 'adapter_node/parameters', self._on_parameters, LATCHED
+            ),
+            self.create_service(Trigger, '~/reset', self._on_reset),
+            self.create_service(Trigger, '~/rollback', self._on_rollback),
+            self.create_timer(robot.control_period_s, self._on_tick, clock=self._steady_clock),
+            self.create_timer(STATUS_PERIOD_S, self._publish_status, clock=self._steady_clock),
+        ]
+        self.get_logger().info(
+            f"bundle {bundle.path}: robot '{robot.name}', {1 / robot.control_period_s:g} Hz, "
+            f'{bundle.start.size} parameters, start {self._start_sha256[:12]}'
+        )
+
+    def _make_command_publisher(self, interface: str, joints: list[str]) -> None:
+        ours = [signal.joint for signal in self._controller.bundle.manifest.robot.actions]
+        joints = joints or ours
+        if sorted(joints) != sorted(ours):
+            raise ValueError(f"command_joints are {joints}, the bundle's robot has {ours}")
+        self._command_order = [ours.index(joint) for joint in joints]
+        self._command_joints = joints
+        if interface == 'forward':
+            kind, topic = Float64MultiArray, 'forward_command_controller/commands'
+        elif interface == 'trajectory':
+            kind, topic = JointTrajectory, 'joint_trajectory_controller/joint_trajectory'
+        else:
+            raise ValueError(f"command_interface is '{interface}'; set forward or trajectory")
+        self._commands = self.create_publisher(kind, topic, 1)
+        self._send_trajectory = interface == 'trajectory'
+
+    def _destroy(self) -> None:
+        self._active = False
+        for made in self._made:
+            if hasattr(made, 'cancel'):
+                self.destroy_timer(made)
+            elif hasattr(made, 'srv_type'):
+                self.destroy_service(made)
+            else:
+                self.destroy_subscription(made)
+        self._made = []
+        for name in ('_commands', '_transitions', '_status'):
+            if hasattr(self, name):
+                self.destroy_publisher(getattr(self, name))
+                delattr(self, name)
+
+    def _now_s(self) -> float:
+        return self._steady_clock.now().nanoseconds * 1e-9
+
+    def _header(self) -> Header:
+        return Header(stamp=self.get_clock().now().to_msg())
+
+    def _on_joints(self, message: JointState) -> None:
+        try:
+            self._obs = self._reader.read(message)
+        except JointError as error:
+            self._joint_error = str(error)
+            return
+        self._joint_error = ''
+        self._measured_s = self._now_s()
+
+    def _on_reference(self, message: JointTrajectory) -> None:
+        stamp, now_s = Time.from_msg(message.header.stamp), self._now_s()
+        age_s = 0.0
+        if stamp.nanoseconds:
+            age_s = (self.get_clock().now() - stamp).nanoseconds * 1e-9
+        try:
+            self._track.follow(message, now_s - age_s)
+        except ValueError as error:
+            self.get_logger().error(f'reference refused: {error}')
+        else:
+            self._tracking = True
+
+    def _on_parameters(self, message: Parameters) -> None:
+        try:
+            flat = wire.read_parameters(message)
+            self._controller.offer(message.version, message.start_sha256, flat)
+        except ValueError as error:
+            self.get_logger().error(f'parameters version {message.version} refused: {error}')
+
+    def _on_tick(self) -> None:
+        if not self._active:
+            return
+        if self._obs is None:
+            # Nothing was ever measured: nothing may move, and nothing is wrong yet, unless
+            # what comes cannot be read.
+            self._say(self._joint_error or 'waiting for joint_states')
+            return
+        controller, now_s = self._controller, self._now_s()
+        if self._joint_error:
+            controller.envelope.latch(self._joint_error)
+        if not self._tracking:
+            self._track.stay(self._obs[controller.bundle.manifest.robot.reference_columns])
+            self._tracking = True
+        version, rollbacks = controller.version, controller.rollbacks
+        reference = self._track.ahead(now_s, controller.policy.horizon)
+        tick = controller.tick(now_s, self._obs, self._measured_s, reference)
+        if tick.command is not None:
+            self._send(tick.command)
+        self._report(tick, version, rollbacks)
+
+    def _send(self, command: np.ndarray) -> None:
+        values = [float(command[i]) for i in self._command_order]
+        if not self._send_trajectory:
+            self._commands.publish(Float64MultiArray(data=values))
+            return
+        period_ns = round(1e9 * self._controller.bundle.manifest.robot.control_period_s)
+        point = JointTrajectoryPoint(
+            positions=values, time_from_start=Duration(sec=0, nanosec=period_ns)
+        )
+        self._commands.publish(JointTrajectory(joint_names=self._command_joints, points=[point]))
+
+    def _report(self, tick: Tick, version: int, rollbacks: int) -> None:
+        controller = self._controller
+        self._errors[controller.ticks % ERROR_TICKS] = tick.tracking_error
+        if tick.transition is not None:
+            self._transitions.publish(
+                wire.transition_message(
+                    tick.transition, self._header(), controller.ticks, version, self._start_sha256
+                )
+            )
+        if controller.rollbacks != rollbacks:
+            self.get_logger().warning(
+                f'rolled back to parameters version {controller.version}: the robot tracked worse'
+            )
+        if controller.version != version:
+            self._sha256 = parameters.sha256(controller.policy.parameters)
+            self._publish_status()
+        self._say(controller.envelope.fault)
+
+    def _say(self, reason: str) -> None:
+        """Log a new reason once, and publish it."""
+        if reason != self._said:
+            self._said = reason
+            if reason:
+                log = self.get_logger()
+                (log.info if reason.startswith('waiting') else log.error)(reason)
+            self._publish_status()
+
+    def _publish_status(self) -> None:
+        controller = self._controller
+        seen = [error for error in self._errors if math.isfinite(error)]
+        self._status.publish(
+            PolicyStatus(
+                header=self._header(),
+                mode=controller.mode if self._active else PolicyStatus.INACTIVE,
+                reason=self._said,
+                parameters_version=controller.version,
+                parameters_sha256=self._sha256,
+                probation=controller.probation.outcome,
+                ticks=controller.ticks,
+                missed=controller.missed,
+                clamps=controller.envelope.clamps,
+                rollbacks=controller.rollbacks,
+                fallbacks=controller.fallbacks,
+                tracking_error=sum(seen) / len(seen) if seen else math.nan,
+            )
+        )
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._controller.reset()
+        response.success, response.message = True, 'fallback released'
+        return response
+
+    def _on_rollback(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        self._controller.back_to_start()
+        self._sha256 = self._start_sha256
+        response.success, response.message = True, "back on the bundle's start"
+        self._publish_status()
+        return response
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is told to stop."""
+    run(PolicyNode, args)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,92 @@
+"""The node reference_node: publishes a joint trajectory of sinusoids, over and over.
+
+Something to follow for the demo and for first tests; a user's own planner publishes `reference`
+itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from reptile_agent_ros.declare import declare, value
+from reptile_agent_ros.run import run
+
+POINT_PERIOD_S = 0.04
+"""Time between two points of the trajectory."""
+
+
+class ReferenceNode(Node):
+    """Sinusoids about a middle, growing from rest in the first seconds."""
+
+    def __init__(self) -> None:
+        super().__init__('reference_node')
+        strings, doubles = Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY
+        declare(self, 'joints', strings, 'Joints to move.')
+        declare(self, 'middle_rad', doubles, 'Middle of each joint [rad].')
+        declare(self, 'amplitude_rad', doubles, 'Amplitude of each joint [rad].')
+        declare(self, 'period_s', doubles, 'Period of each joint [s].')
+        declare(self, 'ease_s', 2.0, 'Time in which the amplitude grows [s].', between=(0.0, 60.0))
+        declare(self, 'duration_s', 60.0, 'Length of one trajectory [s].', between=(1.0, 600.0))
+        self._joints = value(self, 'joints')
+        arrays = {n: value(self, n) for n in ('middle_rad', 'amplitude_rad', 'period_s')}
+        for name, array in arrays.items():
+            if len(array) != len(self._joints) or not self._joints:
+                raise ValueError(
+                    f'{name} has {len(array)} values for {len(self._joints)} joints; '
+                    'give one each in the params_file'
+                )
+        self._middle, self._amplitude, self._period_s = (np.array(a) for a in arrays.values())
+        if not (self._period_s > 0.1).all():
+            raise ValueError(f'period_s is {arrays["period_s"]}; each must exceed 0.1 s')
+        latched = QoSProfile(
+            depth=1,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        self._publisher = self.create_publisher(JointTrajectory, 'reference', latched)
+        self._begin_s = 0.0
+        self._publish()
+        self.create_timer(value(self, 'duration_s'), self._publish)
+
+    def _publish(self) -> None:
+        """The next stretch; it overlaps the one after by some seconds."""
+        length_s = value(self, 'duration_s')
+        times_s = np.arange(0.0, length_s + 5.0, POINT_PERIOD_S)
+        positions = self.course(self._begin_s + times_s)
+        message = JointTrajectory(joint_names=self._joints)
+        message.header.stamp = self.get_clock().now().to_msg()
+        for time_s, position in zip(times_s, positions):
+            whole = math.floor(time_s)
+            message.points.append(
+                JointTrajectoryPoint(
+                    positions=position.tolist(),
+                    time_from_start=Duration(
+                        sec=whole, nanosec=min(round((time_s - whole) * 1e9), 999_999_999)
+                    ),
+                )
+            )
+        self._publisher.publish(message)
+        self._begin_s += length_s
+
+    def course(self, time_s: np.ndarray) -> np.ndarray:
+        """Joint positions at times since the node's start, [times, joints]."""
+        ease_s = value(self, 'ease_s')
+        grown = np.clip(time_s / ease_s, 0.0, 1.0) if ease_s > 0 else np.ones_like(time_s)
+        wave = np.sin(2 * np.pi * time_s[:, None] / self._period_s)
+        return self._middle + grown[:, None] * self._amplitude * wave
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is told to stop."""
+    run(ReferenceNode, args)
+
+
+if __name__ == '__main__':
+    main()

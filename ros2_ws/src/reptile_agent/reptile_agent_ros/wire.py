@@ -1,0 +1,71 @@
+"""Transitions and parameters as messages, and back, without a copy where there need be none."""
+
+from __future__ import annotations
+
+import array
+
+import numpy as np
+from reptile_agent.onboard import parameters
+from reptile_agent.transition import Transition
+from std_msgs.msg import Header
+
+from reptile_agent_msgs.msg import Parameters
+from reptile_agent_msgs.msg import Transition as TransitionMessage
+
+
+def floats(values: np.ndarray) -> array.array:
+    """A message's float32[] of an array."""
+    return array.array('f', np.ascontiguousarray(values, np.float32).tobytes())
+
+
+def transition_message(
+    transition: Transition, header: Header, step: int, version: int, start_sha256: str
+) -> TransitionMessage:
+    """A one-lane transition as a message."""
+    return TransitionMessage(
+        header=header,
+        step=step,
+        first=bool(transition.first[0]),
+        observation=floats(transition.obs[0]),
+        action=floats(transition.action[0]),
+        next_observation=floats(transition.next_obs[0]),
+        reward=float(transition.reward[0]),
+        parameters_version=version,
+        start_sha256=start_sha256,
+    )
+
+
+def read_transition(message: TransitionMessage) -> Transition:
+    """A message as a one-lane transition; replay checks shapes and finiteness."""
+    return Transition(
+        obs=np.array(message.observation, np.float32)[None],
+        action=np.array(message.action, np.float32)[None],
+        next_obs=np.array(message.next_observation, np.float32)[None],
+        reward=np.array([message.reward], np.float32),
+        first=np.array([message.first]),
+    )
+
+
+def parameters_message(
+    flat: np.ndarray, header: Header, version: int, start_sha256: str
+) -> Parameters:
+    """Parameters as a message that names its start and its own hash."""
+    return Parameters(
+        header=header,
+        version=version,
+        start_sha256=start_sha256,
+        sha256=parameters.sha256(flat),
+        data=floats(flat),
+    )
+
+
+def read_parameters(message: Parameters) -> np.ndarray:
+    """The flat vector of a message.
+
+    Raises:
+        ValueError: it does not have the hash that the message says.
+    """
+    flat = np.frombuffer(message.data, np.float32)
+    if parameters.sha256(flat) != message.sha256:
+        raise ValueError('parameters do not have the sha256 that their message says')
+    return flat
