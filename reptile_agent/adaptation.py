@@ -37,5 +37,5 @@ class AdaptationConfig(BaseModel):
     """Trust region: largest Euclidean distance of the parameters from the start."""
     margin: float = Field(default=0.0, ge=0, lt=1)
     """The gate asks for a live error below (1 - margin) times the old one."""
-    rehearsal_margin: float = Field(default=1.0, ge=0)
+    rehearsal_margin: float = Field(default=2.0, ge=0)
     """The gate asks for a rehearsal error below (1 + rehearsal_margin) times the start's."""

@@ -73,6 +73,10 @@ class TaskFamily(Protocol):
         """
         ...
 
+    def feasible(self, task: Task) -> bool:
+        """Whether a controller could solve the task, by a stated static test."""
+        ...
+
     def describe(self) -> list[dict[str, Any]]:
         """Variations as rows of name, unit, ranges and reason."""
         ...

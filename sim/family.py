@@ -45,6 +45,8 @@ class MujocoFamily(ABC):
     def model(self) -> mujoco.MjModel:
         """The nominal robot."""
         spec = mujoco.MjSpec.from_file(str(self.folder / f"{self.name}.xml"))
+        # Else MuJoCo puts a lane that diverged back to its pose zero, and nobody notices.
+        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         model = spec.compile()
         period_s = self.substeps * model.opt.timestep
         if model.nu != len(self.robot.actions):

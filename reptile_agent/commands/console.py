@@ -18,7 +18,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     for i, column in enumerate(columns):
         cells = [row[i] for row in rows]
         numeric = bool(cells) and all(_is_number(cell) for cell in cells)
-        made.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=numeric or not i)
     for row in rows:
         made.add_row(*row)
     return made

@@ -12,10 +12,10 @@ import tyro
 
 from reptile_agent.commands.console import console, table
 from reptile_agent.commands.train import CHECKPOINT
-from reptile_agent.export.write_bundle import versions
 from reptile_agent.meta import checkpoint
 from reptile_agent.meta.evaluate import Result, evaluate
 from reptile_agent.meta.trainer import Trainer
+from reptile_agent.provenance import versions
 from sim import registry
 
 

@@ -21,8 +21,8 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from reptile_agent.commands.console import UserError, console
-from reptile_agent.export.write_bundle import git_commit, versions
 from reptile_agent.meta.trainer import TrainConfig, Trainer
+from reptile_agent.provenance import git_commit, versions
 from sim import registry
 
 CHECKPOINT = "checkpoint.safetensors"

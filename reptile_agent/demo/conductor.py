@@ -13,8 +13,11 @@ import numpy as np
 # pyright: reportMissingImports=false
 from reptile_agent.demo.processes import DemoError, Nodes
 from reptile_agent.demo.recording import Attempt, Recording
+from reptile_agent.onboard.path import Path
 
 WAIT_S = 30.0
+LEAD_IN_S = 8.0
+"""Time from the start of the reference to that of the recording: nodes come up, arms settle."""
 
 
 class Conductor:
@@ -58,7 +61,7 @@ class Conductor:
         self._began_s: float | None = None
         self._joints: list[str] = []
         self._measured: list[tuple[float, list[float]]] = []
-        self._course: tuple[list[str], np.ndarray, np.ndarray] | None = None
+        self._course: tuple[list[str], Path] | None = None
         self._policy: Any = None
         self._attempts: list[Attempt] = []
 
@@ -90,7 +93,7 @@ class Conductor:
 
         Args:
             fault: variation name -> value.
-            before_s: seconds before the fault.
+            before_s: seconds before the fault, after LEAD_IN_S.
             after_s: seconds after it.
             tell: called with what happens.
         """
@@ -99,8 +102,12 @@ class Conductor:
         self._until(lambda: self._course is not None, "reference")
         self._until(lambda: len(self._measured) > 0, "joint_states")
         self._until(lambda: self._policy and self._policy.mode == "active", "active policy")
-        self._began_s = self._now_s()
-        self._spin(before_s)
+        assert self._course is not None
+        # Time zero is a fixed time of the reference: each episode meets the fault in one pose.
+        self._began_s = float(self._course[1].times_s[0]) + LEAD_IN_S
+        if self._now_s() > self._began_s:
+            raise DemoError(f"the nodes took over {LEAD_IN_S:g} s to come up; is the machine busy?")
+        self._spin(self._began_s + before_s - self._now_s())
         request = InjectFault.Request(names=list(fault), values=list(fault.values()))
         fault_s = self._now_s() - self._began_s
         answer = self.call(InjectFault, "mujoco_robot/inject_fault", request)
@@ -130,11 +137,8 @@ class Conductor:
         began_s = self._began_s or 0.0
         stamps = np.array([stamp for stamp, _ in self._measured])
         kept = stamps >= began_s
-        names, times_s, values = self._course
-        reference = np.stack(
-            [np.interp(stamps, times_s, values[:, names.index(joint)]) for joint in self._joints],
-            axis=1,
-        )
+        names, path = self._course
+        reference = path.at(stamps)[:, [names.index(joint) for joint in self._joints]]
         position = np.array([position for _, position in self._measured])
         fields = ("mode", "parameters_version", "probation", "ticks", "missed", "clamps")
         policy = {name: getattr(self._policy, name) for name in (*fields, "rollbacks", "fallbacks")}
@@ -174,14 +178,14 @@ class Conductor:
     def _on_reference(self, message: Any) -> None:
         begin_s = _seconds(message.header.stamp)
         times_s = np.array([begin_s + _seconds(p.time_from_start) for p in message.points])
-        values = np.array([point.positions for point in message.points])
+        path = Path(
+            times_s,
+            np.array([point.positions for point in message.points]),
+            np.array([point.velocities for point in message.points]),
+        )
         if self._course is not None:
-            # The next stretch goes on where the last one still reached.
-            old_times_s, old_values = self._course[1:]
-            before = old_times_s < times_s[0]
-            times_s = np.concatenate([old_times_s[before], times_s])
-            values = np.concatenate([old_values[before], values])
-        self._course = (list(message.joint_names), times_s, values)
+            path = _joined(self._course[1], path)
+        self._course = (list(message.joint_names), path)
 
     def _on_policy(self, message: Any) -> None:
         self._policy = message
@@ -199,6 +203,18 @@ class Conductor:
                 duration_ms=message.duration_ms,
             )
         )
+
+
+def _joined(old: Path, new: Path) -> Path:
+    """One path of two stretches: the old one until the new one begins."""
+    assert old.slopes is not None
+    assert new.slopes is not None
+    kept = old.times_s < new.times_s[0]
+    return Path(
+        np.concatenate([old.times_s[kept], new.times_s]),
+        np.concatenate([old.values[kept], new.values]),
+        np.concatenate([old.slopes[kept], new.slopes]),
+    )
 
 
 def _seconds(stamp: Any) -> float:

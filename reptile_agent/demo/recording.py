@@ -23,7 +23,7 @@ class Attempt:
 
 @dataclass
 class Recording:
-    """One episode; times count from the moment the policy was active."""
+    """One episode; times count on the reference's clock: episodes can be laid side by side."""
 
     joints: list[str]
     fault_s: float

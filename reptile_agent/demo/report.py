@@ -79,31 +79,31 @@ def _draw(
         error = summaries[name]["error_after_fault"]
         label = f"{labels[name]}: {error:.4f} rad after the fault"
         top.plot(recording.time_s, _smooth(recording), color=colours[name], lw=1.8, label=label)
-    low, high = top.get_ylim()
     for accepted, marker, colour, label in (
         (True, "|", ADAPTED, "adaptation accepted"),
         (False, "x", UNADAPTED, "refused by the gate"),
     ):
         times = [a.time_s for a in adapted.attempts if a.accepted == accepted]
         if times:
-            heights = [low + 0.02 * (high - low)] * len(times)
-            top.plot(times, heights, marker, color=colour, ms=7, label=label)
+            top.plot(
+                times,
+                [0.02 * top.get_ylim()[1]] * len(times),
+                marker,
+                color=colour,
+                ms=7,
+                label=label,
+            )
     top.set_ylabel("mean joint error [rad]")
     top.set_title(f"{about['robot']}: {about['fault_text']}, {adapted.fault_s:.0f} s into the run")
-    top.legend(loc="upper left", frameon=False)
+    top.set_ylim(0, 1.25 * top.get_ylim()[1])
+    top.legend(loc="upper left", ncols=2, frameon=False)
 
     joint = int(np.argmax(_worst_joint(recordings["unadapted"])))
     reference = adapted.reference[:, joint]
     middle.plot(adapted.time_s, reference, color=REFERENCE, lw=3, label="reference")
     for name, recording in recordings.items():
         position = recording.position[:, joint]
-        middle.plot(
-            recording.time_s - _lead_s(recording, adapted, joint),
-            position,
-            color=colours[name],
-            lw=1.2,
-            label=labels[name],
-        )
+        middle.plot(recording.time_s, position, color=colours[name], lw=1.2, label=labels[name])
     middle.set_ylabel(f"{adapted.joints[joint]} [rad]")
     middle.legend(loc="upper left", ncols=3, frameon=False)
 
@@ -137,17 +137,3 @@ def _worst_joint(recording: Recording) -> np.ndarray:
     """Mean error of each joint after the fault."""
     after = recording.time_s > recording.fault_s
     return np.abs(recording.position - recording.reference)[after].mean(axis=0)
-
-
-def _lead_s(recording: Recording, other: Recording, joint: int) -> float:
-    """Seconds by which this run's reference is ahead of the other's, to draw them as one."""
-    if recording is other:
-        return 0.0
-    shifts = np.arange(-2.0, 2.0, 0.02)
-    inside = (other.time_s > 3) & (other.time_s < other.time_s[-1] - 3)
-    wanted, at = other.reference[inside, joint], other.time_s[inside]
-    off = [
-        np.abs(np.interp(at + s, recording.time_s, recording.reference[:, joint]) - wanted).mean()
-        for s in shifts
-    ]
-    return float(shifts[int(np.argmin(off))])

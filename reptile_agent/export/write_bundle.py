@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib.metadata
 import os
 import shutil
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
-from reptile_agent import __version__
 from reptile_agent.export import dynamics_graphs
 from reptile_agent.meta.inner_loop import step_sizes
 from reptile_agent.meta.trainer import Trainer, normaliser_arrays
@@ -26,8 +23,7 @@ from reptile_agent.onboard.manifest import (
     Provenance,
     TensorEntry,
 )
-
-PACKAGES = ("numpy", "torch", "mujoco", "onnx", "onnxscript", "onnxruntime")
+from reptile_agent.provenance import git_commit, versions
 
 
 def write_bundle(trainer: Trainer, path: Path) -> Manifest:
@@ -85,29 +81,6 @@ def write_bundle(trainer: Trainer, path: Path) -> Manifest:
     files["manifest.json"] = manifest.model_dump_json(indent=1).encode()
     _write_folder(path, files)
     return manifest
-
-
-def versions() -> dict[str, str]:
-    """Versions of this project and of what numbers depend on."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"reptile-agent": __version__, **found}
-
-
-def git_commit() -> str:
-    """Commit of the checkout that this code runs from; 'unknown' outside of one."""
-    here = Path(__file__).parent
-    try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return run.stdout.strip() if run.returncode == 0 else "unknown"
 
 
 def _entries(tensors: dict[str, np.ndarray]) -> tuple[TensorEntry, ...]:

@@ -27,7 +27,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> N
         state: whatever else is needed, as JSON.
     """
     data = save(
-        {name: np.ascontiguousarray(a) for name, a in arrays.items()},
+        {name: np.asarray(a, order="C") for name, a in arrays.items()},
         metadata={"format": FORMAT, "state": json.dumps(state)},
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ class Adapter:
         self.accepted = bundle.start.copy()
         """The last accepted parameters: those in use, as far as the adapter knows."""
         self._rng = np.random.default_rng(seed)
-        self._steps = _Steps(bundle, self.config)
+        self._steps = InnerSteps(bundle, self.config)
         self._errors = _Errors(bundle)
         rows = self._rng.permutation(bundle.rehearsal["obs"].shape[0])[:128]
         self._gate_rehearsal = {n: v[rows] for n, v in bundle.rehearsal.items()}
@@ -141,7 +141,7 @@ class Adapter:
         return arrays
 
 
-class _Steps:
+class InnerSteps:
     """Runs `adapt.onnx` in chunks; parameters and moments alternate between two buffers."""
 
     def __init__(self, bundle: Bundle, config: AdaptationConfig) -> None:

@@ -74,16 +74,20 @@ class BatchSim:
         """Advance one control period; see `VecSim.step`.
 
         Raises:
+            ValueError: an action is not finite; nothing has moved then.
             UnstableError: a lane diverged; the lane, its task and its step are named.
         """
         import torch
 
+        if not np.isfinite(action).all():
+            lane = int(np.argmin(np.isfinite(action).all(axis=1)))
+            raise ValueError(f"the action of lane {lane} is not finite: {action[lane]}")
         reference = self.reference(1)[:, 0]
         self.batch.ctrl[:] = self.family.command(action, self.tasks)
         self.batch.step(nstep=self.family.substeps, stage=mujoco.mjtStage.mjSTAGE_VEL)
         before, self.obs = self.obs, self.family.observe(self.batch)
         self._step_count += 1
-        bad = ~np.isfinite(self.obs).all(axis=1)
+        bad = ~(np.abs(self.obs) < mujoco.mjMAXVAL).all(axis=1)
         if bad.any():
             lane = int(np.argmax(bad))
             raise UnstableError(

@@ -18,8 +18,10 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from reptile_agent_ros.declare import declare, value
 from reptile_agent_ros.run import run
 
-POINT_PERIOD_S = 0.04
-"""Time between two points of the trajectory."""
+POINT_PERIOD_S = 0.1
+"""Time between two points of the trajectory; velocities go with them."""
+EPSILON_S = 1e-5
+"""Step of the difference that velocities are computed by."""
 
 
 class ReferenceNode(Node):
@@ -33,7 +35,7 @@ class ReferenceNode(Node):
         declare(self, 'amplitude_rad', doubles, 'Amplitude of each joint [rad].')
         declare(self, 'period_s', doubles, 'Period of each joint [s].')
         declare(self, 'ease_s', 2.0, 'Time in which the amplitude grows [s].', between=(0.0, 60.0))
-        declare(self, 'duration_s', 60.0, 'Length of one trajectory [s].', between=(1.0, 600.0))
+        declare(self, 'duration_s', 20.0, 'Length of one trajectory [s].', between=(1.0, 600.0))
         self._joints = value(self, 'joints')
         arrays = {n: value(self, n) for n in ('middle_rad', 'amplitude_rad', 'period_s')}
         for name, array in arrays.items():
@@ -60,13 +62,16 @@ class ReferenceNode(Node):
         length_s = value(self, 'duration_s')
         times_s = np.arange(0.0, length_s + 5.0, POINT_PERIOD_S)
         positions = self.course(self._begin_s + times_s)
+        after = self.course(self._begin_s + times_s + EPSILON_S)
+        velocities = (after - positions) / EPSILON_S
         message = JointTrajectory(joint_names=self._joints)
         message.header.stamp = self.get_clock().now().to_msg()
-        for time_s, position in zip(times_s, positions):
+        for time_s, position, velocity in zip(times_s, positions, velocities):
             whole = math.floor(time_s)
             message.points.append(
                 JointTrajectoryPoint(
                     positions=position.tolist(),
+                    velocities=velocity.tolist(),
                     time_from_start=Duration(
                         sec=whole, nanosec=min(round((time_s - whole) * 1e9), 999_999_999)
                     ),

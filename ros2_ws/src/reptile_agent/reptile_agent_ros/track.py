@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from reptile_agent.onboard.path import Path
 from reptile_agent.spec import RobotSpec
 from trajectory_msgs.msg import JointTrajectory
 
 
 class Track:
-    """A piecewise linear path of the reference signals over the steady clock.
+    """A path of the reference signals over the steady clock.
 
     Args:
         robot: of the bundle.
@@ -17,12 +18,11 @@ class Track:
     def __init__(self, robot: RobotSpec) -> None:
         self._signals = robot.references
         self._period_s = robot.control_period_s
-        self._times_s = np.zeros(1)
-        self._values = np.zeros((1, len(self._signals)))
+        self._path = Path(np.zeros(1), np.zeros((1, len(self._signals))))
 
     def stay(self, reference: np.ndarray) -> None:
         """Stay at one place until a trajectory comes, [ref_dim]."""
-        self._times_s, self._values = np.zeros(1), np.array(reference, float)[None]
+        self._path = Path(np.zeros(1), np.array(reference, float)[None])
 
     def follow(self, message: JointTrajectory, begin_s: float) -> None:
         """Follow a trajectory that begins at a time of the steady clock.
@@ -47,20 +47,24 @@ class Track:
                     f'a point of the trajectory has {len(point.positions)} positions for '
                     f'{len(message.joint_names)} joints'
                 )
-        values = np.array([point.positions for point in message.points])[:, columns]
         times = [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in message.points]
         if (np.diff(times) <= 0).any():
             raise ValueError('times of the trajectory do not rise')
+        values = np.array([point.positions for point in message.points])[:, columns]
         for signal, column in zip(self._signals, values.T):
             if not ((column >= signal.low) & (column <= signal.high)).all():
                 raise ValueError(
                     f"trajectory takes '{signal.name}' to {column.min():.3g}..{column.max():.3g}, "
                     f'outside [{signal.low:.3g}, {signal.high:.3g}]'
                 )
-        self._times_s, self._values = begin_s + np.array(times), values
+        slopes = None
+        if all(len(p.velocities) == len(message.joint_names) for p in message.points):
+            slopes = np.array([point.velocities for point in message.points])[:, columns]
+            if not np.isfinite(slopes).all():
+                raise ValueError('velocities of the trajectory are not finite')
+        self._path = Path(begin_s + np.array(times), values, slopes)
 
     def ahead(self, now_s: float, horizon: int) -> np.ndarray:
         """The reference of the next `horizon` control periods, float32 [horizon, ref_dim]."""
-        at = now_s + self._period_s * np.arange(1, horizon + 1)
-        columns = [np.interp(at, self._times_s, column) for column in self._values.T]
-        return np.stack(columns, axis=1).astype(np.float32)
+        times_s = now_s + self._period_s * np.arange(1, horizon + 1)
+        return self._path.at(times_s).astype(np.float32)

@@ -1,0 +1,166 @@
+"""sim.backends.batch: many variants in step are what each would be alone."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+
+from sim import registry
+from sim.backends.batch import BatchSim, UnstableError
+
+FIELDS = (
+    "body_mass body_inertia body_ipos dof_damping dof_frictionloss actuator_gear "
+    "actuator_gainprm actuator_biasprm actuator_forcerange actuator_delay"
+).split()
+"""Model fields that families write."""
+
+
+@pytest.fixture(params=["arm", "cartpole"])
+def family(request):
+    return registry.get(request.param)
+
+
+def alone(sim: BatchSim, lane: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    """The lane's variant as a plain model, in the lane's state."""
+    spec = mujoco.MjSpec.from_file(str(sim.family.folder / f"{sim.family.name}.xml"))
+    model = spec.compile()
+    for name in FIELDS:
+        values = sim.batch.expand(name)[lane]
+        getattr(model, name)[:] = values.reshape(getattr(model, name).shape)
+    model.opt.gravity[:] = sim.batch.expand("opt.gravity")[lane]
+    data = mujoco.MjData(model)
+    mujoco.mj_setConst(model, data)
+    mujoco.mj_resetData(model, data)
+    data.qpos[:], data.qvel[:] = sim.batch.qpos[lane], sim.batch.qvel[lane]
+    mujoco.mj_forward(model, data)
+    return model, data
+
+
+def test_a_lane_is_to_the_bit_its_variant_stepped_alone(family):
+    frozen = family.splits()
+    tasks = [*frozen["train"][:3], *frozen["extrapolated"][:3], *frozen["held_out"][:2]]
+    sim = BatchSim(family, tasks)
+    sim.reset(seed=3)
+    plain = [alone(sim, lane) for lane in range(len(tasks))]
+    rng, low = np.random.default_rng(0), np.array([a.low for a in family.robot.actions])
+    for _ in range(30):
+        action = rng.uniform(1.2 * low, -1.2 * low, (len(tasks), low.size)).astype(np.float32)
+        control = family.command(action, tasks)
+        sim.step(action)
+        for lane, (model, data) in enumerate(plain):
+            data.ctrl[:] = control[lane]
+            for _ in range(family.substeps):
+                mujoco.mj_step(model, data)
+            np.testing.assert_array_equal(sim.batch.qpos[lane], data.qpos)
+            np.testing.assert_array_equal(sim.batch.qvel[lane], data.qvel)
+    assert np.unique(sim.batch.qpos, axis=0).shape[0] == len(tasks)
+
+
+def test_a_lane_does_not_depend_on_the_threads_nor_on_its_neighbours(family):
+    tasks = family.splits()["train"][:5]
+    sims = [BatchSim(family, tasks, threads=n) for n in (1, 2)]
+    for _ in range(10):
+        for sim in sims:
+            sim.step(sim.reference(1)[:, 0, : len(family.robot.actions)])
+    np.testing.assert_array_equal(sims[0].obs, sims[1].obs)
+
+
+def test_a_fault_in_mid_motion_leaves_the_motion(family):
+    sim = BatchSim(family, [{}, {}])
+    action = np.full((2, len(family.robot.actions)), 0.5, np.float32)
+    for _ in range(5):
+        sim.step(action)
+    qpos, qvel = sim.batch.qpos.copy(), sim.batch.qvel.copy()
+    reference = sim.reference(4)
+    sim.set_tasks([{}, {"friction": 2.5}])
+    np.testing.assert_array_equal(sim.batch.qpos, qpos)
+    np.testing.assert_array_equal(sim.batch.qvel, qvel)
+    np.testing.assert_array_equal(sim.reference(4), reference)
+    for lane in range(2):
+        sim.batch.qpos[lane], sim.batch.qvel[lane] = qpos[0], qvel[0] + 1.0
+    obs, *_ = sim.step(action)
+    assert not np.array_equal(obs[0], obs[1])
+
+
+def test_a_fault_can_be_taken_back(family):
+    sim, untouched = BatchSim(family, [{}]), BatchSim(family, [{}])
+    sim.set_tasks(family.splits()["extrapolated"][:1])
+    sim.set_tasks([{}])
+    action = np.full((1, len(family.robot.actions)), 0.5, np.float32)
+    for _ in range(5):
+        np.testing.assert_array_equal(sim.step(action)[0], untouched.step(action)[0])
+
+
+def test_an_unknown_variation_is_named_beside_those_that_exist(family):
+    with pytest.raises(LookupError, match=rf"'{family.name}' has no variation 'colour'.*friction"):
+        BatchSim(family, [{}, {"colour": 1.0}])
+
+
+@pytest.mark.parametrize("value", [1e3, -1.0, float("nan")])
+def test_a_value_out_of_range_is_named_with_the_range(family, value):
+    with pytest.raises(ValueError, match=r"'friction' of family '\w+' is .*, outside its range"):
+        BatchSim(family, [{"friction": value}])
+
+
+def test_refused_tasks_leave_the_simulator_as_it_was(family):
+    sim = BatchSim(family, [{"friction": 2.0}])
+    with pytest.raises(LookupError):
+        sim.set_tasks([{"colour": 1.0}])
+    assert sim.tasks == [{"friction": 2.0}]
+
+
+def test_no_tasks_and_a_wrong_number_of_tasks_are_refused(family):
+    with pytest.raises(ValueError, match="no tasks given; a simulator needs one a lane"):
+        BatchSim(family, [])
+    with pytest.raises(ValueError, match="3 tasks for 2 lanes"):
+        BatchSim(family, [{}, {}]).set_tasks([{}] * 3)
+
+
+@pytest.mark.parametrize("speed", [np.nan, np.inf, 1e12])
+def test_a_lane_that_diverges_is_named_with_its_task(family, speed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # mujoco writes a log where it stands
+    sim = BatchSim(family, [{}, {"friction": 2.0}, {}])
+    action = np.zeros((3, len(family.robot.actions)), np.float32)
+    sim.step(action)
+    sim.batch.qvel[1, 0] = speed
+    with pytest.raises(UnstableError, match=r"lane 1 diverged at step 2: task \{'friction': 2.0\}"):
+        sim.step(action)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_command_that_is_not_finite_moves_nothing(family, value):
+    sim = BatchSim(family, [{}, {}])
+    action = np.zeros((2, len(family.robot.actions)), np.float32)
+    action[1, -1] = value
+    qpos = sim.batch.qpos.copy()
+    with pytest.raises(ValueError, match="the action of lane 1 is not finite"):
+        sim.step(action)
+    np.testing.assert_array_equal(sim.batch.qpos, qpos)
+
+
+def test_a_seed_repeats_an_episode_and_another_one_does_not(family):
+    sim = BatchSim(family, [{}, {}])
+    episodes = []
+    for seed in (1, 1, 2):
+        sim.reset(seed)
+        action = np.full((2, len(family.robot.actions)), 0.3, np.float32)
+        obs = [sim.step(action)[0] for _ in range(3)]
+        episodes.append((np.stack(obs), sim.reference(5)))
+    np.testing.assert_array_equal(episodes[0][0], episodes[1][0])
+    np.testing.assert_array_equal(episodes[0][1], episodes[1][1])
+    assert not np.array_equal(episodes[0][0], episodes[2][0])
+
+
+def test_an_episode_is_cut_at_its_length(family, monkeypatch):
+    monkeypatch.setattr(family, "episode_steps", 3)
+    sim = BatchSim(family, [{}])
+    action = np.zeros((1, len(family.robot.actions)), np.float32)
+    assert [bool(sim.step(action)[3]) for _ in range(3)] == [False, False, True]
+
+
+def test_the_reference_moves_on_by_one_period_a_step(family):
+    sim = BatchSim(family, [{}])
+    before = sim.reference(6)
+    sim.step(np.zeros((1, len(family.robot.actions)), np.float32))
+    np.testing.assert_allclose(sim.reference(5), before[:, 1:], atol=1e-6)
