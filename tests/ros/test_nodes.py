@@ -1,0 +1,277 @@
+"""policy_node and adapter_node as real processes over DDS, with a robot played by the test."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from reptile_agent.onboard.bundle import Bundle
+
+PERIOD_S = 0.01
+
+
+class Robot:
+    """A robot played by the test: publishes joint_states, notes the commands."""
+
+    def __init__(self, peer, names: list[str]) -> None:
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import JointState
+        from std_msgs.msg import Float64MultiArray
+
+        self.names, self.commands = names, []
+        self.position = dict.fromkeys(names, 0.0)
+        self.velocity = dict.fromkeys(names, 0.0)
+        self.silent = False
+        self._message = JointState
+        self._publisher = peer.node.create_publisher(
+            JointState, "joint_states", qos_profile_sensor_data
+        )
+        peer.node.create_subscription(
+            Float64MultiArray,
+            "forward_command_controller/commands",
+            lambda message: self.commands.append(np.array(message.data)),
+            10,
+        )
+        peer.node.create_timer(PERIOD_S, self._publish)
+
+    def _publish(self) -> None:
+        if self.silent:
+            return
+        message = self._message(name=self.names)
+        message.position = [self.position.get(name, 0.0) for name in self.names]
+        message.velocity = [self.velocity.get(name, 0.0) for name in self.names]
+        self._publisher.publish(message)
+
+
+@pytest.fixture
+def arm_bundle():
+    from ament_index_python.packages import get_package_share_directory
+
+    return Bundle.load(f"{get_package_share_directory('reptile_agent')}/bundle/arm")
+
+
+def change_state(peer, node: str, number: int) -> bool:
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    request = ChangeState.Request(transition=Transition(id=number))
+    return peer.call(ChangeState, f"{node}/change_state", request).success
+
+
+def bring_up(peer, node: str) -> None:
+    assert change_state(peer, node, 1), f"{node} did not configure"
+    assert change_state(peer, node, 3), f"{node} did not activate"
+
+
+def latched(peer, kind, topic: str) -> list:
+    """Messages of a latched topic as they come."""
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    found: list = []
+    qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    peer.node.create_subscription(kind, topic, found.append, qos)
+    return found
+
+
+def statuses(peer) -> list:
+    from reptile_agent_msgs.msg import PolicyStatus
+
+    return latched(peer, PolicyStatus, "policy_node/status")
+
+
+def test_nothing_moves_before_activation_and_the_command_holds_where_the_robot_is(
+    start_node, peer, arm_bundle
+):
+    robot = Robot(peer, list(arm_bundle.manifest.robot.observed_joints))
+    start_node("reptile_agent_ros.policy_node")
+    assert change_state(peer, "policy_node", 1)
+    peer.spin_for(0.5)
+    assert robot.commands == []
+    assert change_state(peer, "policy_node", 3)
+    peer.wait_for(lambda: len(robot.commands) > 20, "commands")
+    # No reference was sent: the robot stays, and a good model compensates a little gravity.
+    assert np.abs(robot.commands[-1]).max() < 0.3
+
+
+def test_a_missing_joint_is_named_and_nothing_moves(start_node, peer, arm_bundle):
+    joints = list(arm_bundle.manifest.robot.observed_joints)
+    robot, status = Robot(peer, [*joints[:2], *joints[3:]]), statuses(peer)
+    node = start_node("reptile_agent_ros.policy_node")
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: status and status[-1].reason, "a reason")
+    peer.spin_for(0.5)
+    assert robot.commands == []
+    assert "joint 'elbow_flex' of the bundle is not in joint_states" in node.output()
+    assert "set joint_map in the parameters" in status[-1].reason
+
+
+def test_joint_map_mends_a_name_and_order_does_not_matter(start_node, peer, arm_bundle):
+    joints = list(arm_bundle.manifest.robot.observed_joints)
+    theirs = ["elbow" if name == "elbow_flex" else name for name in reversed(joints)]
+    robot = Robot(peer, theirs)
+    robot.position["elbow"] = 0.5
+    start_node("reptile_agent_ros.policy_node", joint_map="['elbow_flex=elbow']")
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: len(robot.commands) > 10, "commands")
+    assert robot.commands[-1][joints.index("elbow_flex")] == pytest.approx(0.5, abs=0.3)
+    assert robot.commands[-1][joints.index("wrist_roll")] == pytest.approx(0.0, abs=0.3)
+
+
+def test_nan_in_an_observation_latches_the_fallback_until_reset(start_node, peer, arm_bundle):
+    from std_srvs.srv import Trigger
+
+    joints = list(arm_bundle.manifest.robot.observed_joints)
+    robot, status = Robot(peer, joints), statuses(peer)
+    robot.position["wrist_flex"] = 0.25
+    start_node("reptile_agent_ros.policy_node")
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: len(robot.commands) > 10, "commands")
+    robot.position["elbow_flex"] = float("nan")
+    peer.wait_for(lambda: status and status[-1].mode == "fallback", "fallback")
+    assert "'elbow_flex.position' is not finite" in status[-1].reason
+    peer.spin_for(0.2)
+    assert all(np.isfinite(command).all() for command in robot.commands)
+    held = robot.commands[-1]
+    assert held[joints.index("wrist_flex")] == pytest.approx(0.25, abs=1e-6)
+
+    robot.position["elbow_flex"] = 0.0
+    peer.spin_for(0.3)
+    assert status[-1].mode == "fallback", "the fallback must stay latched"
+    assert peer.call(Trigger, "policy_node/reset", Trigger.Request()).success
+    peer.wait_for(lambda: status[-1].mode == "active", "active again")
+
+
+def test_a_silent_robot_leads_to_the_fallback(start_node, peer, arm_bundle):
+    robot, status = Robot(peer, list(arm_bundle.manifest.robot.observed_joints)), statuses(peer)
+    start_node("reptile_agent_ros.policy_node")
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: len(robot.commands) > 10, "commands")
+    robot.silent = True
+    peer.wait_for(lambda: status and status[-1].mode == "fallback", "fallback", timeout_s=3.0)
+    assert "ms old" in status[-1].reason
+
+
+def test_a_damaged_bundle_does_not_configure(start_node, peer, arm_bundle, tmp_path):
+    copy = tmp_path / "bundle"
+    copy.mkdir()
+    for file in arm_bundle.path.iterdir():
+        copy.joinpath(file.name).write_bytes(file.read_bytes())
+    graph = bytearray((copy / "act.onnx").read_bytes())
+    graph[100] ^= 1
+    (copy / "act.onnx").write_bytes(graph)
+    node = start_node("reptile_agent_ros.policy_node", bundle=copy)
+    assert not change_state(peer, "policy_node", 1)
+    assert "act.onnx does not have the sha256 of the manifest" in node.output()
+
+
+def send_parameters(peer, publisher, flat: np.ndarray, version: int, start: str, sha: str) -> None:
+    from reptile_agent_msgs.msg import Parameters
+
+    publisher.publish(
+        Parameters(
+            version=version, start_sha256=start, sha256=sha, data=flat.astype(np.float32).tolist()
+        )
+    )
+    peer.spin_for(0.4)
+
+
+def test_parameters_that_do_not_fit_are_refused_and_good_ones_are_taken(
+    start_node, peer, arm_bundle
+):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from reptile_agent_msgs.msg import Parameters
+
+    from reptile_agent.onboard.parameters import sha256
+
+    robot, status = Robot(peer, list(arm_bundle.manifest.robot.observed_joints)), statuses(peer)
+    node = start_node("reptile_agent_ros.policy_node")
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: len(robot.commands) > 10, "commands")
+    qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publisher = peer.node.create_publisher(Parameters, "adapter_node/parameters", qos)
+    peer.wait_for(publisher.get_subscription_count, "the policy's subscription")
+    start, good = arm_bundle.manifest.start_sha256, arm_bundle.start + np.float32(1e-4)
+    broken = good.copy()
+    broken[7] = np.nan
+    far = arm_bundle.start + np.float32(1.0)
+
+    send_parameters(peer, publisher, good, 5, "0" * 64, sha256(good))
+    send_parameters(peer, publisher, good, 6, start, "0" * 64)
+    send_parameters(peer, publisher, good[:-1], 7, start, sha256(good[:-1]))
+    send_parameters(peer, publisher, broken, 8, start, sha256(broken))
+    send_parameters(peer, publisher, far, 9, start, sha256(far))
+    assert status[-1].parameters_version == 0
+    text = node.output()
+    for sentence in (
+        "version 5 refused: parameters were adapted from start 000000000000",
+        "version 6 refused: parameters do not have the sha256",
+        "version 7 refused: got",
+        "version 8 refused: offered parameters are not finite",
+        "version 9 refused: offered parameters are",
+    ):
+        assert sentence in text
+    send_parameters(peer, publisher, good, 10, start, sha256(good))
+    peer.wait_for(lambda: status[-1].parameters_version == 10, "version 10")
+    assert status[-1].parameters_sha256 == sha256(good)
+
+
+def test_the_policy_runs_on_when_the_adapter_is_killed(start_node, peer):
+    from reptile_agent_msgs.msg import AdaptationStatus
+
+    status, adaptations = statuses(peer), latched(peer, AdaptationStatus, "adapter_node/status")
+    start_node("reptile_agent_mujoco.mujoco_robot", publish_rate_hz=200.0)
+    start_node("reptile_agent_ros.policy_node")
+    adapter = start_node("reptile_agent_ros.adapter_node")
+    start_reference(start_node)
+    bring_up(peer, "policy_node")
+    bring_up(peer, "adapter_node")
+    peer.wait_for(lambda: any(a.accepted for a in adaptations), "an accepted adaptation", 30.0)
+    peer.wait_for(lambda: status[-1].parameters_version > 0, "adapted parameters in use")
+    adapter.kill()
+    ticks, at_s = status[-1].ticks, time.monotonic()
+    peer.spin_for(2.0)
+    rate_hz = (status[-1].ticks - ticks) / (time.monotonic() - at_s)
+    assert rate_hz == pytest.approx(25, rel=0.2)
+    assert status[-1].mode == "active"
+
+
+def test_adapt_on_request(start_node, peer):
+    from rclpy.action import ActionClient
+    from reptile_agent_msgs.action import Adapt
+
+    start_node("reptile_agent_mujoco.mujoco_robot", publish_rate_hz=200.0)
+    start_node("reptile_agent_ros.policy_node")
+    start_node("reptile_agent_ros.adapter_node", adapt_period_s=0.0, budget_s=2.0)
+    start_reference(start_node)
+    bring_up(peer, "policy_node")
+    bring_up(peer, "adapter_node")
+    client = ActionClient(peer.node, Adapt, "adapter_node/adapt")
+    peer.wait_for(client.server_is_ready, "action server")
+
+    def ask(**goal):
+        sent = client.send_goal_async(Adapt.Goal(**goal))
+        peer.wait_for(sent.done, "goal response")
+        result = sent.result().get_result_async()
+        peer.wait_for(result.done, "result")
+        return result.result().result
+
+    assert "transitions are remembered yet" in ask(steps=5).reason
+    peer.spin_for(3.0)
+    assert ask(start="elsewhere").reason == "start is 'elsewhere'; use 'start', 'last' or ''"
+    result = ask(steps=20)
+    assert result.verdict in ("accepted", "not_better")
+    assert np.isfinite([result.before, result.after]).all()
+    assert 0 < result.duration_ms < 2000
+    client.destroy()
+
+
+def start_reference(start_node) -> None:
+    start_node(
+        "reptile_agent_ros.reference_node",
+        joints="[shoulder_pan, shoulder_lift, elbow_flex, wrist_flex, wrist_roll]",
+        middle_rad="[0.0, 0.0, 0.0, 0.0, 0.0]",
+        amplitude_rad="[0.4, 0.3, 0.3, 0.3, 0.4]",
+        period_s="[5.0, 4.0, 4.5, 3.5, 4.2]",
+    )
