@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv workspace lint test demo clean
+.PHONY: help venv workspace lint test demo bundle clean
 
 ifdef ROS_DISTRO
 unexport ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION RMW_IMPLEMENTATION
@@ -65,10 +65,17 @@ lint: venv ## style, types, and which way imports point
 	@$(ENV); lint-imports
 
 test: venv workspace lint ## all of the above, then the tests
-	@$(SOURCED); pytest -n 2 -rs
+	@$(SOURCED); pytest -n 2 -rs -m 'not ros'
+	@# One at a time: robots in real time, on a machine that has two cores for them.
+	@$(SOURCED); pytest -rs -m ros
 
 demo: venv workspace ## a simulated robot breaks and adapts, under ROS
 	@$(SOURCED); reptile-agent demo
+
+bundle: venv ## train the bundle that the ROS package ships anew
+	@$(ENV); rm -rf runs/arm; reptile-agent train arm --out runs/arm
+	@$(ENV); reptile-agent export runs/arm --out ros2_ws/src/reptile_agent/bundle/arm
+	@$(ENV); reptile-agent verify ros2_ws/src/reptile_agent/bundle/arm
 
 clean: ## away with what was built (.venv stays)
 	rm -rf ros2_ws/build ros2_ws/install ros2_ws/log build .pytest_cache .ruff_cache .hypothesis

@@ -68,3 +68,7 @@ def _run(name: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"reptile-agent {name}: stopped", file=sys.stderr)
         return 130
+
+
+if __name__ == "__main__":
+    main()

@@ -185,3 +185,17 @@ def replace_file(edit_manifest) -> Callable[[Path, str, bytes], None]:
         edit_manifest(bundle, lambda document: document["files"].update({name: entry}))
 
     return replace
+
+
+@pytest.fixture(scope="session")
+def arm_bundle_path() -> Path:
+    """The bundle that the ROS package ships."""
+    return Path(__file__).parent.parent / "ros2_ws/src/reptile_agent/bundle/arm"
+
+
+@pytest.fixture(scope="session")
+def arm_bundle(arm_bundle_path: Path):
+    """The shipped bundle, loaded."""
+    from reptile_agent.onboard.bundle import Bundle
+
+    return Bundle.load(arm_bundle_path)

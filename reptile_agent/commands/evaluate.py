@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +36,9 @@ class Command:
     """Control periods per task."""
     judged_from: int = 100
     """First control period that counts."""
+    override: dict[str, float] = field(default_factory=dict)
+    """Settings of the adaptation to change, to tune on 'validation': name and value, such as
+    inner_lr 0.03 holdout 25."""
     json: bool = False
     """Print JSON instead of a table; it is written beside the checkpoint either way."""
 
@@ -48,12 +51,18 @@ class Command:
         if self.split not in splits:
             raise LookupError(f"no split '{self.split}' (there are: {', '.join(splits)})")
         results = evaluate(
-            trainer, splits[self.split], self.steps, self.judged_from, list(self.inner_steps)
+            trainer,
+            splits[self.split],
+            self.steps,
+            self.judged_from,
+            list(self.inner_steps),
+            self.override,
         )
         rows = [_row(result, results) for result in results]
         document = {
             "family": family.name,
             "split": self.split,
+            "override": self.override,
             "seed": trainer.config.seed,
             "finished_training": trainer.done_iterations == trainer.total_iterations,
             "versions": versions(),

@@ -104,6 +104,8 @@ def _draw(
     for name, recording in recordings.items():
         position = recording.position[:, joint]
         middle.plot(recording.time_s, position, color=colours[name], lw=1.2, label=labels[name])
+    low, high = middle.get_ylim()
+    middle.set_ylim(low, high + 0.2 * (high - low))
     middle.set_ylabel(f"{adapted.joints[joint]} [rad]")
     middle.legend(loc="upper left", ncols=3, frameon=False)
 

@@ -23,7 +23,12 @@ class Result:
 
 
 def evaluate(
-    trainer: Trainer, tasks: list[Task], steps: int, judged_from: int, inner_steps: list[int]
+    trainer: Trainer,
+    tasks: list[Task],
+    steps: int,
+    judged_from: int,
+    inner_steps: list[int],
+    override: dict[str, float] | None = None,
 ) -> list[Result]:
     """Command passed through, no adaptation, and adaptation with each number of inner steps.
 
@@ -36,6 +41,7 @@ def evaluate(
         steps: control periods per task.
         judged_from: first period that counts: adaptation needs data first.
         inner_steps: values of k; 0 is no adaptation.
+        override: settings of the run's AdaptationConfig to change.
     """
     sim = trainer.family.make_sim(tasks)
     seed = [trainer.config.seed, 99]
@@ -54,7 +60,7 @@ def evaluate(
             trainer.params,
             steps,
             np.random.default_rng(seed),
-            adaptation=_online(trainer, k) if k else None,
+            adaptation=_online(trainer, k, override or {}) if k else None,
         )
         results.append((f"{trainer.config.algorithm}, k={k}", rollout))
     return [
@@ -67,8 +73,8 @@ def evaluate(
     ]
 
 
-def _online(trainer: Trainer, inner_steps: int) -> OnlineAdaptation:
-    settings = trainer.config.adaptation.model_dump() | {"inner_steps": inner_steps}
+def _online(trainer: Trainer, inner_steps: int, override: dict[str, float]) -> OnlineAdaptation:
+    settings = trainer.config.adaptation.model_dump() | override | {"inner_steps": inner_steps}
     return OnlineAdaptation(
         AdaptationConfig.model_validate(settings),
         trainer.config.inner,

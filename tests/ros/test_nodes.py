@@ -7,8 +7,6 @@ import time
 import numpy as np
 import pytest
 
-from reptile_agent.onboard.bundle import Bundle
-
 PERIOD_S = 0.01
 
 
@@ -43,13 +41,6 @@ class Robot:
         message.position = [self.position.get(name, 0.0) for name in self.names]
         message.velocity = [self.velocity.get(name, 0.0) for name in self.names]
         self._publisher.publish(message)
-
-
-@pytest.fixture
-def arm_bundle():
-    from ament_index_python.packages import get_package_share_directory
-
-    return Bundle.load(f"{get_package_share_directory('reptile_agent')}/bundle/arm")
 
 
 def change_state(peer, node: str, number: int) -> bool:

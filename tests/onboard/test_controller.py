@@ -1,0 +1,167 @@
+"""The control period with a fake clock in fixed ticks: what is sent, and what never is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reptile_agent.onboard.controller import Controller
+from reptile_agent.onboard.probation import ProbationConfig
+
+PERIOD_S = 0.04
+
+
+class Clock:
+    """Steps a controller; the robot goes wherever the test says."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller, self.now_s = controller, 100.0
+        robot = controller.bundle.manifest.robot
+        self.obs = np.zeros(len(robot.observations), np.float32)
+        self.reference = np.zeros((controller.policy.horizon, len(robot.references)), np.float32)
+
+    def tick(self, age_s: float = 0.0, periods: float = 1.0):
+        self.now_s += periods * PERIOD_S
+        return self.controller.tick(self.now_s, self.obs, self.now_s - age_s, self.reference)
+
+
+@pytest.fixture
+def clock(arm_bundle) -> Clock:
+    return Clock(Controller(arm_bundle))
+
+
+def offer(controller: Controller, version: int, change: float = 1e-4) -> np.ndarray:
+    flat = controller.bundle.start + np.float32(change)
+    controller.offer(version, controller.bundle.manifest.start_sha256, flat)
+    return flat
+
+
+def test_a_fresh_measurement_gives_a_command_and_then_transitions(clock):
+    first, second, third = clock.tick(), clock.tick(), clock.tick()
+    assert first.command is not None
+    assert first.transition is None
+    assert second.transition.first.tolist() == [True]
+    assert third.transition.first.tolist() == [False]
+    assert third.transition.action[0] == pytest.approx(second.command)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 50.0])
+def test_what_is_not_believable_holds_the_robot_until_reset(clock, value):
+    clock.obs[2] = 0.5
+    clock.tick()
+    clock.obs[1] = value
+    held = clock.tick()
+    assert clock.controller.mode == "fallback"
+    assert "shoulder_lift.position" in clock.controller.envelope.fault
+    assert held.command[2] == pytest.approx(0.5)
+    clock.obs[1] = 0.0
+    assert clock.tick().command == pytest.approx(held.command), "latched"
+    clock.controller.reset()
+    clock.tick()
+    assert clock.controller.mode == "active"
+
+
+def test_without_any_good_measurement_nothing_is_sent(clock):
+    clock.obs[:] = np.nan
+    assert clock.tick().command is None
+    assert clock.tick().command is None
+
+
+def test_a_stale_measurement_holds_the_robot(clock):
+    clock.tick()
+    clock.tick(age_s=0.11)
+    assert clock.controller.mode == "active"
+    clock.tick(age_s=0.13)
+    assert clock.controller.mode == "fallback"
+    assert "130 ms old" in clock.controller.envelope.fault
+
+
+def test_a_missed_period_is_counted_and_breaks_the_transitions(clock):
+    clock.tick()
+    clock.tick()
+    late = clock.tick(periods=3.0)
+    assert clock.controller.missed == 2
+    assert late.transition is None
+    assert clock.tick().transition.first.tolist() == [True]
+
+
+def test_a_reference_that_is_not_finite_holds_the_robot(clock):
+    clock.tick()
+    clock.reference[0, 0] = np.nan
+    assert np.isfinite(clock.tick().command).all()
+    assert clock.controller.envelope.fault == "the reference is not finite"
+
+
+def test_offered_parameters_are_taken_at_the_next_tick_and_watched(clock):
+    clock.tick()
+    flat = offer(clock.controller, 3)
+    assert clock.controller.version == 0
+    clock.tick()
+    assert clock.controller.version == 3
+    assert clock.controller.probation.outcome == "watching"
+    assert clock.controller.policy.parameters == pytest.approx(flat)
+
+
+def test_while_watching_newer_ones_wait_and_the_newest_wins(clock):
+    clock.tick()
+    offer(clock.controller, 1)
+    clock.tick()
+    offer(clock.controller, 2)
+    offer(clock.controller, 3, 2e-4)
+    clock.tick()
+    assert clock.controller.version == 1
+    for _ in range(ProbationConfig().ticks):
+        clock.tick()
+    assert clock.controller.version == 3
+
+
+def test_worse_tracking_rolls_back_to_the_last_good_within_one_period(clock):
+    for _ in range(10):
+        clock.tick()
+    good = offer(clock.controller, 1)
+    for _ in range(ProbationConfig().ticks + 2):
+        clock.tick()
+    assert clock.controller.probation.outcome == "passed"
+    offer(clock.controller, 2, 5e-4)
+    clock.tick()
+    assert clock.controller.version == 2
+    clock.reference[:] = 0.3  # the robot no longer gets where it should
+    ticks = 0
+    while clock.controller.rollbacks == 0:
+        clock.tick()
+        ticks += 1
+        assert ticks < 10
+    assert clock.controller.version == 1
+    assert clock.controller.policy.parameters == pytest.approx(good)
+    assert clock.controller.probation.outcome == "rolled_back"
+    offer(clock.controller, 4)
+    clock.tick()
+    assert clock.controller.version == 1, "after a roll-back nothing is taken for a while"
+
+
+def test_back_to_start_drops_what_was_adapted(clock):
+    clock.tick()
+    offer(clock.controller, 1)
+    clock.tick()
+    clock.controller.back_to_start()
+    assert clock.controller.version == 0
+    assert (clock.controller.policy.parameters == clock.controller.bundle.start).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda flat: flat[:-1], "got"),
+        (lambda flat: np.where(np.arange(flat.size) == 5, np.nan, flat), "not finite"),
+        (lambda flat: flat + np.float32(1.0), "beyond max_distance"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(clock, spoil, sentence):
+    manifest = clock.controller.bundle.manifest
+    flat = spoil(clock.controller.bundle.start)
+    with pytest.raises(ValueError, match=sentence):
+        clock.controller.offer(1, manifest.start_sha256, flat)
+    with pytest.raises(ValueError, match="give both nodes the same bundle"):
+        clock.controller.offer(1, "0" * 64, clock.controller.bundle.start)
+    clock.tick()
+    assert clock.controller.version == 0
