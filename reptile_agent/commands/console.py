@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 100)
 
 
 class UserError(Exception):
@@ -14,13 +17,15 @@ class UserError(Exception):
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     """A plain table; numbers are aligned right."""
-    made = Table(title=title, title_justify="left", title_style="bold")
+    made = Table(title=escape(title) or None, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         cells = [row[i] for row in rows]
         numeric = bool(cells) and all(_is_number(cell) for cell in cells)
-        made.add_column(column, justify="right" if numeric else "left", no_wrap=numeric or not i)
+        made.add_column(
+            escape(column), justify="right" if numeric else "left", no_wrap=numeric or not i
+        )
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(escape, row))
     return made
 
 

@@ -87,8 +87,9 @@ class Command:
         title = (
             f"{family.name}, {self.split}: tracking error [{unit}], {len(splits[self.split])} tasks"
         )
-        columns = ["method", "mean", "median", "worst", "better >5 %", "worse >5 %", "reward"]
+        columns = ["method", "mean", "median", "worst", "better", "worse", "reward"]
         console.print(table(title, columns, shown))
+        console.print("better, worse: tasks whose error is over 5 % below or above that of k=0")
         return 0
 
 

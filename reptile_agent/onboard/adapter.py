@@ -90,9 +90,15 @@ class Adapter:
 
         Raises:
             LookupError: too few transitions yet.
+            ValueError: no steps, or a start that there is not.
         """
         began = time.monotonic()
         steps = self.config.inner_steps if steps is None else steps
+        start = start or self.config.start
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        if start not in ("start", "last"):
+            raise ValueError(f"start must be 'start' or 'last', got '{start}'")
         segment = self.bundle.manifest.segment
         live = self.replay.sample(
             self._rng,
@@ -104,8 +110,7 @@ class Adapter:
             holdout=self.config.holdout,
         )
         batches = self._with_rehearsal(live, steps)
-        from_start = (start or self.config.start) == "start"
-        origin = self.bundle.start if from_start else self.accepted
+        origin = self.bundle.start if start == "start" else self.accepted
         deadline = None if self.budget_s is None else began + self.budget_s
         adapted, loss, grad_norm = self._steps(origin, batches, self.config.inner_lr, deadline)
 

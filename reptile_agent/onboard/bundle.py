@@ -96,7 +96,9 @@ def _read_manifest(path: Path) -> Manifest:
             f"`reptile-agent export` wrote"
         )
     if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes: not a manifest")
+        raise BundleError(
+            f"{file} is larger than {MAX_MANIFEST_BYTES} bytes: not a manifest; export again"
+        )
     try:
         return Manifest.model_validate_json(file.read_bytes())
     except ValidationError as error:
@@ -146,4 +148,6 @@ def _check_rehearsal(path: Path, tensors: dict[str, np.ndarray], manifest: Manif
             f"{path / 'rehearsal.safetensors'} should hold {wanted}, it holds {found}; export again"
         )
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise BundleError(f"{path / 'rehearsal.safetensors'} has values that are not finite")
+        raise BundleError(
+            f"{path / 'rehearsal.safetensors'} has values that are not finite; export again"
+        )

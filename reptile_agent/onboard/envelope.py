@@ -80,9 +80,10 @@ class Envelope:
         if not np.isfinite(command).all():
             self.latch("the policy's command is not finite")
             return None
-        allowed = np.clip(command, self._low, self._high)
-        if last is not None:
+        allowed = command
+        if last is not None and np.isfinite(last).all():
             allowed = np.clip(allowed, last - self._step, last + self._step)
+        allowed = np.clip(allowed, self._low, self._high)
         if (np.abs(allowed - command) > 1e-6).any():
             self.clamps += 1
             self._clamped_in_a_row += 1

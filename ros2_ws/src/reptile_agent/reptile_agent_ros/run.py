@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable
 
 import rclpy
@@ -20,4 +21,8 @@ def run(make: Callable[[], Node], args: list[str] | None) -> None:
         executor = SingleThreadedExecutor()
         executor.add_node(make())
         executor.spin()
+    # launch and a terminal both send SIGINT: a second one must not break the end in two. Twice,
+    # because rclpy puts the handler back that it found.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     rclpy.try_shutdown()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
