@@ -134,6 +134,26 @@ def test_nan_in_an_observation_latches_the_fallback_until_reset(start_node, peer
     peer.wait_for(lambda: status[-1].mode == "active", "active again")
 
 
+def test_commands_go_out_as_a_trajectory_where_that_is_asked_for(start_node, peer, arm_bundle):
+    from trajectory_msgs.msg import JointTrajectory
+
+    joints = list(arm_bundle.manifest.robot.observed_joints)
+    robot, sent = Robot(peer, joints), []
+    topic = "joint_trajectory_controller/joint_trajectory"
+    peer.node.create_subscription(JointTrajectory, topic, sent.append, 10)
+    start_node(
+        "reptile_agent_ros.policy_node",
+        command_interface="trajectory",
+        command_joints=f"[{', '.join(reversed(joints))}]",
+    )
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: len(sent) > 5, "trajectories")
+    assert sent[-1].joint_names == joints[::-1]
+    assert len(sent[-1].points[0].positions) == len(joints)
+    assert sent[-1].points[0].time_from_start.nanosec == 40_000_000
+    assert robot.commands == []
+
+
 def test_a_silent_robot_leads_to_the_fallback(start_node, peer, arm_bundle):
     robot, status = Robot(peer, list(arm_bundle.manifest.robot.observed_joints)), statuses(peer)
     start_node("reptile_agent_ros.policy_node")

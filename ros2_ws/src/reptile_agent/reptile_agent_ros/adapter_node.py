@@ -24,8 +24,8 @@ from reptile_agent_msgs.action import Adapt
 from reptile_agent_msgs.msg import AdaptationStatus, Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
-from reptile_agent_ros.declare import bundle_folder, declare, value
 from reptile_agent_ros.run import run
+from reptile_agent_ros.settings import bundle_folder, declare_adapter, value
 
 LATCHED = QoSProfile(
     depth=1,
@@ -39,25 +39,7 @@ class AdapterNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__('adapter_node')
-        declare(self, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
-        declare(
-            self,
-            'adapt_period_s',
-            0.4,
-            'Time from one adaptation to the next [s]; 0: only on request.',
-            between=(0.0, 3600.0),
-        )
-        declare(
-            self,
-            'budget_s',
-            0.2,
-            'An adaptation takes no further step after so long [s].',
-            between=(0.001, 60.0),
-        )
-        declare(self, 'inner_steps', 0, "k; 0: the bundle's.", between=(0, 1000))
-        declare(self, 'inner_lr', 0.0, "Step size; 0: the bundle's.", between=(0.0, 10.0))
-        declare(self, 'nice', 10, 'Niceness of this process.', between=(0, 19))
-        declare(self, 'seed', 0, 'Of the minibatches.', between=(0, 2**31 - 1))
+        declare_adapter(self)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._active = False
         self._made: list = []
@@ -162,8 +144,13 @@ class AdapterNode(LifecycleNode):
             self._adapter.roll_back()
 
     def _on_timer(self) -> None:
-        if self._active and self._adapter.ready:
+        if not (self._active and self._adapter.ready):
+            return
+        try:
             self._adapt(None, None)
+        except LookupError as error:
+            # The robot's periods were uneven: what is remembered lies in too many pieces.
+            self.get_logger().warning(f'no adaptation: {error}', throttle_duration_sec=5.0)
 
     def _adapt(self, steps: int | None, start: str | None) -> Adaptation:
         """Adapt once and publish what came of it."""
@@ -199,13 +186,15 @@ class AdapterNode(LifecycleNode):
     def _on_adapt(self, goal: ServerGoalHandle) -> Adapt.Result:
         """Serve one request of `~/adapt`; a request out of reason is aborted with a sentence."""
         request = goal.request
-        refusal = self._refusal(request)
-        if refusal:
+        try:
+            self._check(request)
+            adaptation = self._adapt(request.steps or None, request.start or None)
+        except (LookupError, ValueError) as error:
             goal.abort()
+            nothing = math.nan
             return Adapt.Result(
-                accepted=False, verdict='refused', reason=refusal, before=math.nan, after=math.nan
+                accepted=False, verdict='refused', reason=str(error), before=nothing, after=nothing
             )
-        adaptation = self._adapt(request.steps or None, request.start or None)
         for step, loss in enumerate(adaptation.loss):
             goal.publish_feedback(Adapt.Feedback(step=step, loss=float(loss)))
         goal.succeed()
@@ -218,17 +207,21 @@ class AdapterNode(LifecycleNode):
             duration_ms=adaptation.duration_ms,
         )
 
-    def _refusal(self, request: Adapt.Goal) -> str:
-        """Why a request cannot be served; empty if it can."""
+    def _check(self, request: Adapt.Goal) -> None:
+        """Whether a request can be served.
+
+        Raises:
+            ValueError: it is out of reason, or comes at the wrong time.
+            LookupError: too little is remembered yet.
+        """
         if not self._active:
-            return 'the node is not active'
+            raise ValueError('the node is not active')
         if request.steps > 1000:
-            return f'steps is {request.steps}; at most 1000 are taken'
+            raise ValueError(f'steps is {request.steps}; at most 1000 are taken')
         if request.start not in ('', Adapt.Goal.START, Adapt.Goal.LAST):
-            return f"start is '{request.start}'; use 'start', 'last' or ''"
+            raise ValueError(f"start is '{request.start}'; use 'start', 'last' or ''")
         if not self._adapter.ready:
-            return f'only {len(self._adapter.replay)} transitions are remembered yet'
-        return ''
+            raise LookupError(f'only {len(self._adapter.replay)} transitions are remembered yet')
 
 
 def main(args: list[str] | None = None) -> None:

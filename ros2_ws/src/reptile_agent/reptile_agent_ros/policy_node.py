@@ -13,7 +13,6 @@ import numpy as np
 from builtin_interfaces.msg import Duration
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.time import Time
 from reptile_agent.onboard import parameters
@@ -29,9 +28,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from reptile_agent_msgs.msg import Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
-from reptile_agent_ros.declare import bundle_folder, declare, value
 from reptile_agent_ros.joints import JointError, JointReader, parse_joint_map
 from reptile_agent_ros.run import run
+from reptile_agent_ros.settings import bundle_folder, declare_policy, value
 from reptile_agent_ros.track import Track
 
 LATCHED = QoSProfile(
@@ -49,56 +48,7 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__('policy_node')
-        declare(self, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
-        declare(
-            self,
-            'command_interface',
-            'forward',
-            "'forward': Float64MultiArray on forward_command_controller/commands; "
-            "'trajectory': JointTrajectory on joint_trajectory_controller/joint_trajectory.",
-        )
-        declare(
-            self,
-            'command_joints',
-            Parameter.Type.STRING_ARRAY,
-            "Order of the joints in a forward command, the bundle's names; none: the bundle's.",
-        )
-        declare(
-            self,
-            'joint_map',
-            Parameter.Type.STRING_ARRAY,
-            "Where the robot names a joint otherwise than the bundle: 'bundle_name=robot_name'.",
-        )
-        declare(
-            self,
-            'max_age_s',
-            0.12,
-            'Oldest measurement that is acted upon [s]; beyond it the robot holds still.',
-            between=(0.005, 2.0),
-        )
-        declare(
-            self,
-            'max_clamps',
-            25,
-            'Control periods in a row in which commands may be limited before the robot holds.',
-            between=(1, 10_000),
-        )
-        declare(
-            self,
-            'probation_margin',
-            0.5,
-            'Excess of the tracking error, as a share of what it was, at which new parameters '
-            'are rolled back.',
-            between=(0.0, 100.0),
-        )
-        declare(
-            self,
-            'probation_floor',
-            0.01,
-            'Excess of the tracking error that is always allowed [unit of the references].',
-            between=(0.0, 10.0),
-        )
-        declare(self, 'seed', 0, "Of the planner's noise.", between=(0, 2**31 - 1))
+        declare_policy(self)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._active = False
         self._made: list = []

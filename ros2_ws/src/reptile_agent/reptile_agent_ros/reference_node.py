@@ -15,8 +15,8 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from reptile_agent_ros.declare import declare, value
 from reptile_agent_ros.run import run
+from reptile_agent_ros.settings import declare, value
 
 POINT_PERIOD_S = 0.1
 """Time between two points of the trajectory; velocities go with them."""

@@ -1,0 +1,125 @@
+"""The nodes' parameters: each with a description, a range where it has one, and read_only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ament_index_python.packages import get_package_share_directory
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+
+def declare(
+    node: Node,
+    name: str,
+    default: Any,
+    description: str,
+    *,
+    between: tuple[float, float] | None = None,
+) -> None:
+    """Declare one parameter.
+
+    Args:
+        node: whose parameter it is.
+        name: of the parameter.
+        default: value, or Parameter.Type for one that is empty unless set.
+        description: a sentence with the unit.
+        between: smallest and largest value allowed.
+    """
+    descriptor = ParameterDescriptor(description=description, read_only=True)
+    if between is not None and isinstance(default, int):
+        low, high = between
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    elif between is not None:
+        low, high = between
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    node.declare_parameter(name, default, descriptor)
+
+
+def value(node: Node, name: str) -> Any:
+    """A parameter's value; an empty list for an array that was not set."""
+    found = node.get_parameter_or(name, Parameter(name, value=[])).value
+    return list(found) if not isinstance(found, str | bool | int | float) else found
+
+
+def bundle_folder(given: str) -> str:
+    """The folder of the bundle; the one that the package ships where none is given."""
+    return given or f'{get_package_share_directory("reptile_agent")}/bundle/arm'
+
+
+def declare_policy(node: Node) -> None:
+    """Parameters of policy_node."""
+    declare(node, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
+    declare(
+        node,
+        'command_interface',
+        'forward',
+        "'forward': Float64MultiArray on forward_command_controller/commands; "
+        "'trajectory': JointTrajectory on joint_trajectory_controller/joint_trajectory.",
+    )
+    declare(
+        node,
+        'command_joints',
+        Parameter.Type.STRING_ARRAY,
+        "Order of the joints in a forward command, the bundle's names; none: the bundle's.",
+    )
+    declare(
+        node,
+        'joint_map',
+        Parameter.Type.STRING_ARRAY,
+        "Where the robot names a joint otherwise than the bundle: 'bundle_name=robot_name'.",
+    )
+    declare(
+        node,
+        'max_age_s',
+        0.12,
+        'Oldest measurement that is acted upon [s]; beyond it the robot holds still.',
+        between=(0.005, 2.0),
+    )
+    declare(
+        node,
+        'max_clamps',
+        25,
+        'Control periods in a row in which commands may be limited before the robot holds.',
+        between=(1, 10_000),
+    )
+    declare(
+        node,
+        'probation_margin',
+        0.5,
+        'Excess of the tracking error, as a share of what it was, at which new parameters '
+        'are rolled back.',
+        between=(0.0, 100.0),
+    )
+    declare(
+        node,
+        'probation_floor',
+        0.01,
+        'Excess of the tracking error that is always allowed [unit of the references].',
+        between=(0.0, 10.0),
+    )
+    declare(node, 'seed', 0, "Of the planner's noise.", between=(0, 2**31 - 1))
+
+
+def declare_adapter(node: Node) -> None:
+    """Parameters of adapter_node."""
+    declare(node, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
+    declare(
+        node,
+        'adapt_period_s',
+        0.4,
+        'Time from one adaptation to the next [s]; 0: only on request.',
+        between=(0.0, 3600.0),
+    )
+    declare(
+        node,
+        'budget_s',
+        0.2,
+        'An adaptation takes no further step after so long [s].',
+        between=(0.001, 60.0),
+    )
+    declare(node, 'inner_steps', 0, "k; 0: the bundle's.", between=(0, 1000))
+    declare(node, 'inner_lr', 0.0, "Step size; 0: the bundle's.", between=(0.0, 10.0))
+    declare(node, 'nice', 10, 'Niceness of this process.', between=(0, 19))
+    declare(node, 'seed', 0, 'Of the minibatches.', between=(0, 2**31 - 1))
