@@ -38,7 +38,9 @@ class Args:
     repeats: int = 300
     """Runs of act; a tenth of it of each adapt."""
     json: bool = False
-    """Print JSON instead of a table."""
+    """Print the rows as JSON instead of a table."""
+    save: Path | None = None
+    """Also write rows, machine and versions into this file."""
     runtime: str = ""
     """For the benchmark's own use: time this runtime here and print its rows."""
 
@@ -51,10 +53,12 @@ def main() -> None:
         print(json.dumps(rows))
         return
     rows = [row for runtime in ("onnxruntime", "torch_eager") for row in _child(args, runtime)]
-    if args.json:
+    if args.save:
         from bench.machine import about
 
-        print(json.dumps({"about": about(), "bundle": args.bundle.name, "rows": rows}, indent=1))
+        args.save.write_text(json.dumps({"about": about(), "rows": rows}, indent=1) + "\n")
+    if args.json:
+        print(json.dumps(rows, indent=1))
         return
     print(
         f"{'what':<8}{'runtime':<14}{'k':>4}{'batch':>7}{'p50 us':>10}{'p99 us':>10}{'RSS MB':>8}"

@@ -1,4 +1,8 @@
-"""How a robot adapts: one set of numbers, the same in meta-training, in evaluation and on board."""
+"""How a robot adapts: one set of numbers for meta-training, evaluation and the robot.
+
+Meta-training takes `TrainConfig.train_inner_steps` instead of `inner_steps` and holds nothing
+out; on the robot the time between adaptations is the adapter node's `adapt_period_s`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ class AdaptationConfig(BaseModel):
     holdout: int = Field(default=8, ge=0, le=100_000)
     """Newest transitions kept from learning, for the gate."""
     period: int = Field(default=10, ge=1)
-    """Control periods from one adaptation to the next."""
+    """Control periods from one adaptation to the next, in evaluation."""
     start: Literal["start", "last"] = "start"
     """Where each adaptation begins: at the meta-learned start, or at the last accepted."""
     max_distance: float = Field(default=3.0, gt=0)

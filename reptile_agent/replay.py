@@ -182,6 +182,30 @@ class Replay:
         }
 
 
+def with_rehearsal(
+    live: Batch, pool: Batch, rng: np.random.Generator, count: int, weight: float
+) -> Batch:
+    """Live minibatches with segments from simulation beside them.
+
+    Args:
+        live: `[..., steps, batch, ...]`, as `Replay.sample` makes them.
+        pool: segments to draw from, [n, ...].
+        rng: of the draw.
+        count: segments added to each minibatch.
+        weight: of each, beside a live one's 1; weights are scaled to average 1 again.
+    """
+    if count == 0:
+        return live
+    shape = (*live["weight"].shape[:-1], count)
+    at = rng.integers(pool["weight"].shape[0], size=shape)
+    rows = len(shape) - 1
+    old = {name: value[at] for name, value in pool.items()}
+    old["weight"] = np.full(shape, weight, np.float32)
+    mixed = {name: np.concatenate([live[name], old[name]], axis=rows) for name in live}
+    mixed["weight"] /= mixed["weight"].mean(axis=rows, keepdims=True)
+    return mixed
+
+
 def _last_positive(weight: np.ndarray, column: np.ndarray) -> np.ndarray:
     """Move a draw that rounding put on a zero weight to the nearest earlier positive one."""
     positive = np.where(weight > 0, np.arange(weight.shape[1]), -1)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from reptile_agent.task import Task
 from sim.variations import Variation
 
-Task = dict[str, float]
 SIZES = {"train": 128, "validation": 32, "in_range": 32, "extrapolated": 32, "held_out": 32}
 """Tasks per split. Tune on validation (drawn like extrapolated); judge on the last three."""
 

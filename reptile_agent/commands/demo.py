@@ -48,8 +48,9 @@ class Command:
     """Seconds before the fault."""
     after_s: float = 18.0
     """Seconds after it."""
-    fault: dict[str, float] = field(default_factory=lambda: dict(FAULT))
-    """Variation name and value; `reptile-agent tasks arm` lists them."""
+    fault: dict[str, float] = field(default_factory=dict)
+    """Variations and values, as `reptile-agent tasks arm` lists them; default: gain_elbow_flex
+    0.45 payload_kg 0.25."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="train")] = field(default_factory=TrainConfig)
     """How to train."""
 
@@ -61,6 +62,7 @@ class Command:
             raise UserError(
                 f"before_s must be at least {report.SETTLE_S:g}, after_s {2 * report.SETTLE_S:g}"
             )
+        self.fault = self.fault or FAULT
         family.make_sim([self.fault])  # refuses what the family does not know
         if not family.feasible(self.fault):
             console.print("note: by the static test this robot's motors cannot hold that fault")
@@ -119,7 +121,7 @@ class Command:
 
     def _episode(self, name: str, params_file: Path, bundle: Path) -> Recording:
         """One run of the robot: real processes over DDS."""
-        domain = 20 + (os.getpid() + (name == "adapted")) % 180
+        domain = 20 + (2 * os.getpid() + (name == "adapted")) % 80
         console.print(f"[bold]{name}[/bold]: starting the nodes (ROS domain {domain})")
         with Nodes(params_file, self.out / "logs" / name, domain) as nodes:
             absolute = bundle.resolve()

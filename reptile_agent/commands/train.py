@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,23 +86,39 @@ def train(trainer: Trainer, out: Path) -> int:
     # Without a terminal a bar would be lines and lines: then one line per stage.
     quiet = not console.is_terminal
     stage = ""
-    with Progress(*columns, console=console, disable=quiet) as progress:
+    with Progress(*columns, console=console, disable=quiet) as progress, _Interrupt() as interrupt:
         bar = progress.add_task("starting", total=trainer.total_iterations)
-        try:
-            for doing in trainer.run():
-                progress.update(bar, description=doing, completed=trainer.done_iterations)
-                if quiet and doing != stage:
-                    console.print(
-                        f"{trainer.done_iterations:6d}/{trainer.total_iterations} {doing}"
-                    )
-                stage = doing
-                if time.monotonic() - saved_s > SAVE_PERIOD_S:
-                    trainer.save(checkpoint)
-                    saved_s = time.monotonic()
-        except KeyboardInterrupt:
-            trainer.save(checkpoint)
-            console.print(f"stopped and saved; go on with the same command and --resume ({out})")
-            return 130
+        for doing in trainer.run():
+            progress.update(bar, description=doing, completed=trainer.done_iterations)
+            if quiet and doing != stage:
+                console.print(f"{trainer.done_iterations:6d}/{trainer.total_iterations} {doing}")
+            stage = doing
+            if interrupt.asked:
+                trainer.save(checkpoint)
+                console.print(
+                    f"stopped and saved; go on with the same command and --resume ({out})"
+                )
+                return 130
+            if time.monotonic() - saved_s > SAVE_PERIOD_S:
+                trainer.save(checkpoint)
+                saved_s = time.monotonic()
     trainer.save(checkpoint)
     console.print(f"trained: {checkpoint} (tensorboard --logdir {out})")
     return 0
+
+
+class _Interrupt:
+    """Ctrl-C waits for the end of an iteration, where a checkpoint is whole; a second does not."""
+
+    asked = False
+
+    def __enter__(self) -> _Interrupt:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)

@@ -63,6 +63,7 @@ class Conductor:
         self._measured: list[tuple[float, list[float]]] = []
         self._course: tuple[list[str], Path] | None = None
         self._policy: Any = None
+        self._versions: list[tuple[float, int]] = []
         self._attempts: list[Attempt] = []
 
     def bring_up(self, name: str) -> None:
@@ -150,6 +151,7 @@ class Conductor:
             position=position[kept],
             reference=reference[kept],
             attempts=attempts,
+            versions=[(t, version) for t, version in self._versions if t >= 0],
             policy=policy,
         )
 
@@ -189,6 +191,8 @@ class Conductor:
 
     def _on_policy(self, message: Any) -> None:
         self._policy = message
+        at_s = _seconds(message.header.stamp) - (self._began_s or np.inf)
+        self._versions.append((at_s, message.parameters_version))
 
     def _on_adaptation(self, message: Any) -> None:
         at_s = _seconds(message.header.stamp) - (self._began_s or np.inf)

@@ -34,6 +34,8 @@ class Recording:
     reference: np.ndarray
     """To be followed, [n, joints]."""
     attempts: list[Attempt] = field(default_factory=list)
+    versions: list[tuple[float, int]] = field(default_factory=list)
+    """Time and version of the parameters that drove the robot, at every status."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Last status of the policy node."""
 

@@ -17,7 +17,7 @@ from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.meta.inner_loop import InnerOptimizer, adapt_tasks, step_sizes
 from reptile_agent.meta.learner import Params, TensorBatch, stack
 from reptile_agent.meta.planner import Planner
-from reptile_agent.replay import Replay
+from reptile_agent.replay import Replay, with_rehearsal
 from reptile_agent.spec import RobotSpec, limits
 from reptile_agent.task import VecSim
 from reptile_agent.transition import Batch, Transition
@@ -183,15 +183,8 @@ def mixed_batches(
         end_age=end_age,
         lanes=lanes,
     )
-    if config.rehearsal == 0:
-        return to_tensors(live)
-    shape = (live["obs"].shape[0], config.inner_steps, config.rehearsal)
-    at = rng.integers(adaptation.rehearsal["obs"].shape[0], size=shape)
-    rehearsed = {name: value[at] for name, value in adaptation.rehearsal.items()}
-    rehearsed["weight"] = np.full(shape, config.rehearsal_weight, np.float32)
-    joined = {name: np.concatenate([live[name], rehearsed[name]], axis=2) for name in rehearsed}
-    joined["weight"] /= joined["weight"].mean(axis=2, keepdims=True)
-    return to_tensors(joined)
+    pool, weight = adaptation.rehearsal, config.rehearsal_weight
+    return to_tensors(with_rehearsal(live, pool, rng, config.rehearsal, weight))
 
 
 def to_tensors(batch: Batch) -> TensorBatch:

@@ -168,7 +168,7 @@ class Trainer:
             state.round, state.iteration = state.round + 1, 0
 
     def rehearsal(self, segments: int = 512) -> Batch:
-        """Segments of all tasks and rounds, the same whenever asked, `[segments, ...]`."""
+        """Segments of all tasks and rounds so far, `[segments, ...]`; a function of the state."""
         rng = self._rng(REHEARSAL)
         per_task = -(-segments // self.config.tasks)
         found = self.state.replay.sample(rng, 1, per_task, segment=self._learner.config.segment)
@@ -253,13 +253,13 @@ class Trainer:
     @property
     def _learner(self) -> DynamicsLearner:
         if self.state.learner is None:
-            raise RuntimeError("nothing is trained yet: the first round was not gathered")
+            raise ValueError("nothing is trained yet: the first round was not gathered")
         return self.state.learner
 
     @property
     def _params(self) -> Params:
         if self.state.params is None:
-            raise RuntimeError("nothing is trained yet: the first round was not gathered")
+            raise ValueError("nothing is trained yet: the first round was not gathered")
         return self.state.params
 
     def _rng(self, purpose: int) -> np.random.Generator:
@@ -343,7 +343,7 @@ class Trainer:
     def _step(self, towards: Params, lr: float) -> None:
         outer = self.state.outer
         if outer is None:
-            raise RuntimeError("nothing is trained yet: the first round was not gathered")
+            raise ValueError("nothing is trained yet: the first round was not gathered")
         for group in outer.param_groups:
             group["lr"] = lr
         for name, value in self._params.items():

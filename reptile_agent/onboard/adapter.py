@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle, step_sizes
 from reptile_agent.onboard.gate import Evidence, Verdict, judge
-from reptile_agent.replay import Replay
+from reptile_agent.replay import Replay, with_rehearsal
 from reptile_agent.transition import Batch, Transition
 
 CHUNK_STEPS = 5
@@ -56,13 +57,16 @@ class Adapter:
         robot = bundle.manifest.robot
         capacity = self.config.window + self.config.holdout + bundle.manifest.segment
         self.replay = Replay(capacity, len(robot.observations), len(robot.actions))
-        self.accepted = bundle.start.copy()
-        """The last accepted parameters: those in use, as far as the adapter knows."""
+        self.in_use = bundle.start.copy()
+        """Parameters that drive the robot: what was accepted last, until its owner knows better."""
         self._rng = np.random.default_rng(seed)
         self._steps = InnerSteps(bundle, self.config)
         self._errors = _Errors(bundle)
-        rows = self._rng.permutation(bundle.rehearsal["obs"].shape[0])[:128]
-        self._gate_rehearsal = {n: v[rows] for n, v in bundle.rehearsal.items()}
+        # What the gate judges on is never learned from.
+        rows = self._rng.permutation(bundle.rehearsal["obs"].shape[0])
+        cut = rows.size // 4
+        self._gate_rehearsal = {n: v[rows[:cut]] for n, v in bundle.rehearsal.items()}
+        self._pool = {n: v[rows[cut:]] for n, v in bundle.rehearsal.items()}
         self._rehearsal_start = self._errors(bundle.start, self._gate_rehearsal)
 
     def remember(self, transition: Transition) -> None:
@@ -79,14 +83,22 @@ class Adapter:
         config, segment = self.config, self.bundle.manifest.segment
         return len(self.replay) >= config.holdout + segment + min(config.batch, config.window // 2)
 
-    def adapt(self, steps: int | None = None, start: str | None = None) -> Adaptation:
+    def adapt(
+        self,
+        steps: int | None = None,
+        start: str | None = None,
+        window: int | None = None,
+        tell: Callable[[int, float], None] | None = None,
+    ) -> Adaptation:
         """Take `steps` inner steps (default: the configuration's) and ask the gate.
 
-        What the gate accepts becomes `accepted`.
+        What the gate accepts becomes `in_use`.
 
         Args:
             steps: k.
             start: 'start' or 'last' (default: the configuration's).
+            window: newest transitions to look at (default: the configuration's).
+            tell: called with the number and loss of every step, as they are taken.
 
         Raises:
             LookupError: too few transitions yet.
@@ -105,18 +117,24 @@ class Adapter:
             steps,
             self.config.batch,
             segment=segment,
-            window=self.config.window,
+            window=window or self.config.window,
             tau=self.config.tau,
             holdout=self.config.holdout,
         )
-        batches = self._with_rehearsal(live, steps)
-        origin = self.bundle.start if start == "start" else self.accepted
+        config = self.config
+        mixed = with_rehearsal(
+            live, self._pool, self._rng, config.rehearsal, config.rehearsal_weight
+        )
+        batches = {name: value[0] for name, value in mixed.items()}
+        origin = self.bundle.start if start == "start" else self.in_use
         deadline = None if self.budget_s is None else began + self.budget_s
-        adapted, loss, grad_norm = self._steps(origin, batches, self.config.inner_lr, deadline)
+        adapted, loss, grad_norm = self._steps(
+            origin, batches, self.config.inner_lr, deadline, tell
+        )
 
         judged = self.replay.latest(max(self.config.holdout, segment), segment)
         evidence = Evidence(
-            live_before=self._errors(self.accepted, judged),
+            live_before=self._errors(self.in_use, judged),
             live_after=self._errors(adapted, judged),
             rehearsal_start=self._rehearsal_start,
             rehearsal_after=self._errors(adapted, self._gate_rehearsal),
@@ -124,26 +142,9 @@ class Adapter:
         )
         verdict = judge(evidence, self.config)
         if verdict.accepted:
-            self.accepted = adapted
+            self.in_use = adapted
         duration_ms = 1e3 * (time.monotonic() - began)
         return Adaptation(adapted, loss, grad_norm, evidence, verdict, duration_ms)
-
-    def roll_back(self) -> None:
-        """The controller refused what was accepted: it runs on the start again."""
-        self.accepted = self.bundle.start.copy()
-
-    def _with_rehearsal(self, live: Batch, steps: int) -> Batch:
-        """Lane 0's minibatches with simulation's beside them, `[steps, rows, ...]`."""
-        config = self.config
-        arrays = {name: value[0] for name, value in live.items()}
-        if config.rehearsal:
-            pool = self.bundle.rehearsal
-            at = self._rng.integers(pool["obs"].shape[0], size=(steps, config.rehearsal))
-            old = {name: value[at] for name, value in pool.items()}
-            old["weight"] = np.full(at.shape, config.rehearsal_weight, np.float32)
-            arrays = {name: np.concatenate([arrays[name], old[name]], axis=1) for name in arrays}
-            arrays["weight"] /= arrays["weight"].mean(axis=1, keepdims=True)
-        return arrays
 
 
 class InnerSteps:
@@ -182,6 +183,7 @@ class InnerSteps:
         batches: dict[str, np.ndarray],
         lr: float,
         deadline: float | None,
+        tell: Callable[[int, float], None] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Adapted parameters, and loss and gradient norm of each step taken."""
         for name, value in step_sizes(self._manifest, lr).items():
@@ -200,6 +202,8 @@ class InnerSteps:
             side = 1 - side
             losses.append(self._info["loss"][:count].copy())
             norms.append(self._info["grad_norm"][:count].copy())
+            for step, loss in enumerate(losses[-1] if tell else ()):
+                tell(at + step, float(loss))  # type: ignore[misc]
         return self._flat[side].copy(), np.concatenate(losses), np.concatenate(norms)
 
     def _binding(self, side: int, count: int) -> ort.IOBinding:

@@ -18,8 +18,9 @@ from reptile_agent.transition import Transition
 
 LATE = 1.5
 """A tick that comes after more than so many periods missed one."""
-UNEVEN = 0.25
-"""Share of a period by which a transition's length may differ and still be learned from."""
+UNEVEN = 0.3
+"""Share of a period by which the time between two ticks, and between their measurements, may differ
+for the transition to be learned from."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class Controller:
         self._period_s = bundle.manifest.robot.control_period_s
         self._good = (0, bundle.start.copy())
         self._offered: tuple[int, np.ndarray] | None = None
+        self._frozen = False
         self._last_s: float | None = None
+        self._last_measured_s: float | None = None
         self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._hold: np.ndarray | None = None
         self._good_obs: np.ndarray | None = None
@@ -112,6 +115,9 @@ class Controller:
         if elapsed is not None and elapsed > LATE:
             self.missed += round(elapsed) - 1
         self._last_s = now_s
+        even = elapsed is not None and abs(elapsed - 1) <= UNEVEN
+        even = even and self._measured_one_period_after(measured_s)
+        self._last_measured_s = measured_s
         if not self.envelope.check_measurement(obs, now_s - measured_s):
             return self._fall_back()
         self._good_obs = obs.copy()
@@ -120,38 +126,57 @@ class Controller:
         if self._last is not None:
             last_obs, action, aim = self._last
             error = float(np.abs(obs[self._columns] - aim).mean())
-            if elapsed is not None and abs(elapsed - 1) <= UNEVEN:
+            if even:
                 transition = _transition(last_obs, action, obs, error, first=not self._continues)
+                # An uneven period says nothing of the parameters: its aim lies elsewhere in time.
+                if self.probation.tick(error):
+                    self._roll_back()
             self._continues = transition is not None
-            if self.probation.tick(error):
-                self._roll_back()
         self._swap()
 
         if not np.isfinite(reference).all():
             self.envelope.latch("the reference is not finite")
             return self._fall_back()
         wanted = self.policy.act(obs, reference)
-        command = self.envelope.check_command(wanted, None if self._last is None else self._last[1])
+        # The first command steps from where the robot is, no further than any other.
+        last = self.envelope.hold(obs) if self._last is None else self._last[1]
+        command = self.envelope.check_command(wanted, last)
         if command is None:
             return self._fall_back()
         self._last = (self._good_obs, command.copy(), reference[0].copy())
         return Tick(command, transition, error)
 
     def reset(self) -> None:
-        """Release a latched fallback and start anew from the last good parameters."""
+        """Release a latched fallback and start anew from the last good parameters.
+
+        What was measured before is forgotten: the robot may have been moved since.
+        """
         self.envelope.reset()
         self.policy.reset()
-        self._last = self._hold = self._last_s = None
-        self._continues = False
+        self.probation.reset()
+        self._last = self._hold = self._last_s = self._last_measured_s = self._good_obs = None
+        self._continues = self._frozen = False
+
+    def stop(self) -> np.ndarray | None:
+        """The last command before control ends: hold where the robot was last seen."""
+        return None if self._good_obs is None else self.envelope.hold(self._good_obs)
 
     def back_to_start(self) -> None:
-        """Drop adapted parameters, and what is offered, for the bundle's start."""
-        self._good, self._offered = (0, self.bundle.start.copy()), None
-        self._roll_back()
+        """Drop adapted parameters for the bundle's start, and take no others until `reset`."""
+        self.version, self._good = 0, (0, self.bundle.start.copy())
+        self.policy.set_parameters(self.bundle.start)
+        self.probation.reset()
+        self._offered, self._frozen = None, True
+
+    def _measured_one_period_after(self, measured_s: float) -> bool:
+        """Whether this measurement is new and was taken a control period after the last."""
+        if self._last_measured_s is None:
+            return False
+        return abs((measured_s - self._last_measured_s) / self._period_s - 1) <= UNEVEN
 
     def _swap(self) -> None:
         """Take what is offered, if nothing else is being watched."""
-        if self._offered is None or not self.probation.open:
+        if self._offered is None or self._frozen or not self.probation.open:
             return
         if self.probation.outcome == "passed":
             self._good = (self.version, self.policy.parameters)
@@ -168,6 +193,10 @@ class Controller:
 
     def _fall_back(self) -> Tick:
         """Hold still where the robot was last seen; say nothing if it never was."""
+        if self.probation.outcome == "watching":
+            # What led here may be the new parameters' doing.
+            self.probation.fail()
+            self._roll_back()
         if self._hold is None and self._good_obs is not None:
             self._hold = self.envelope.hold(self._good_obs)
             self.fallbacks += 1

@@ -70,18 +70,18 @@ class Envelope:
             )
         return not self.fault
 
-    def check_command(self, command: np.ndarray, last: np.ndarray | None) -> np.ndarray | None:
+    def check_command(self, command: np.ndarray, last: np.ndarray) -> np.ndarray | None:
         """The command as it may be sent, or None: then the fallback is latched.
 
         Args:
             command: what the policy wants, [act_dim].
-            last: what was sent one period ago; None: nothing yet.
+            last: what was sent one period ago, or `hold` where nothing was.
         """
         if not np.isfinite(command).all():
             self.latch("the policy's command is not finite")
             return None
         allowed = command
-        if last is not None and np.isfinite(last).all():
+        if np.isfinite(last).all():
             allowed = np.clip(allowed, last - self._step, last + self._step)
         allowed = np.clip(allowed, self._low, self._high)
         if (np.abs(allowed - command) > 1e-6).any():

@@ -15,8 +15,8 @@ from reptile_agent.task import Task
 from sim.family import MujocoFamily
 
 
-class UnstableError(RuntimeError):
-    """A lane's physics diverged."""
+class UnstableError(ValueError):
+    """A lane's physics diverged: its task, or what it was commanded, is out of reason."""
 
 
 class BatchSim:

@@ -26,6 +26,7 @@ def make(error: float, attempts: tuple[bool, ...] = (), mode: str = "active") ->
             Attempt(FAULT_S + 1 + i, accepted, "word", 0.2, 0.1, 20, 30.0)
             for i, accepted in enumerate(attempts)
         ],
+        versions=[(FAULT_S + 1 + i, i) for i in range(sum(attempts) + 1)],
         policy={
             "mode": mode,
             "parameters_version": sum(attempts),
@@ -41,7 +42,7 @@ def judge(unadapted: Recording, adapted: Recording) -> list[str]:
 
 
 def test_a_run_that_adapts_and_helps_has_nothing_wrong():
-    assert judge(make(0.02), make(0.01, (True, False))) == []
+    assert judge(make(0.02), make(0.01, (True, True, False))) == []
 
 
 def test_errors_are_means_over_joints_and_time():
@@ -58,6 +59,7 @@ def test_errors_are_means_over_joints_and_time():
         (make(0.02, (True,)), "is not below the unadapted"),
         (make(0.01, (False,)), "no adaptation was accepted"),
         (make(0.01), "no adaptation was accepted"),
+        (make(0.01, (True,)), "no parameters adapted after the fault drove the robot"),
         (make(0.01, (True,), mode="fallback"), "ended in mode 'fallback'"),
         (make(float("nan"), (True,)), "nothing was measured"),
     ],

@@ -204,6 +204,7 @@ def test_driving_adapts_every_period_and_not_before_it_may(
 
 
 def test_adapting_changes_what_the_planner_does(sim, online, planner, params):
+    sim.reset(0)
     plain = drive(sim, planner, params, 26, np.random.default_rng(0))
     sim.reset(0)
     generator = np.random.default_rng(0)

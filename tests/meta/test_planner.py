@@ -80,6 +80,15 @@ def test_actions_keep_to_their_limits(robot):
     assert done[:, 0].max() > 0.9
 
 
+def test_nothing_beyond_the_limits_is_even_planned(robot):
+    planner = make_planner(robot)
+    noise = torch.randn(planner.noise_shape, generator=torch.Generator().manual_seed(0))
+    reference, plan = torch.full((6, 1), 1.9), torch.zeros(6, 2)
+    _, new_plan, _ = planner({}, torch.zeros(2), reference, plan, 5 * noise)
+    planned = new_plan + torch.tensor([1.9, 0.0])
+    assert (planned.abs() <= torch.tensor([1.0, 3.0]) + 1e-5).all()
+
+
 def test_without_noise_the_plan_moves_up_by_one_period(robot):
     planner = make_planner(robot, samples=4)
     plan = torch.tensor([[0.1, 1.0], [0.2, -1.0], [0.0, 0.5], [-0.1, 0.0], [0.3, 2.0], [-0.2, 1.5]])

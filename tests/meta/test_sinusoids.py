@@ -57,8 +57,8 @@ def errors(params: dict[str, torch.Tensor]) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_reptile_learns_to_learn_sinusoids_and_joint_training_does_not():
-    before, after = errors(meta_train(reptile, iterations=500, lr=1.0))
-    assert after < 0.2 * before  # found: 0.09
+    before, after = errors(meta_train(reptile, iterations=400, lr=1.0))
+    assert after < 0.2 * before  # found: 0.11
     # Joint training gets three times as much data, and ends at the mean of all curves: zero.
     before, joint_after = errors(meta_train(joint, iterations=1500, lr=1e-3))
     assert joint_after > 0.5 * before  # found: 0.72

@@ -20,6 +20,11 @@ class Clock:
         self.obs = np.zeros(len(robot.observations), np.float32)
         self.reference = np.zeros((controller.policy.horizon, len(robot.references)), np.float32)
 
+    def settle(self) -> None:
+        """Run until there is enough to judge new parameters by."""
+        for _ in range(ProbationConfig().baseline_ticks + 2):
+            self.tick()
+
     def tick(self, age_s: float = 0.0, periods: float = 1.0):
         self.now_s += periods * PERIOD_S
         return self.controller.tick(self.now_s, self.obs, self.now_s - age_s, self.reference)
@@ -93,7 +98,7 @@ def test_a_reference_that_is_not_finite_holds_the_robot(clock):
 
 
 def test_offered_parameters_are_taken_at_the_next_tick_and_watched(clock):
-    clock.tick()
+    clock.settle()
     flat = offer(clock.controller, 3)
     assert clock.controller.version == 0
     clock.tick()
@@ -103,7 +108,7 @@ def test_offered_parameters_are_taken_at_the_next_tick_and_watched(clock):
 
 
 def test_while_watching_newer_ones_wait_and_the_newest_wins(clock):
-    clock.tick()
+    clock.settle()
     offer(clock.controller, 1)
     clock.tick()
     offer(clock.controller, 2)
@@ -116,8 +121,7 @@ def test_while_watching_newer_ones_wait_and_the_newest_wins(clock):
 
 
 def test_worse_tracking_rolls_back_to_the_last_good_within_one_period(clock):
-    for _ in range(10):
-        clock.tick()
+    clock.settle()
     good = offer(clock.controller, 1)
     for _ in range(ProbationConfig().ticks + 2):
         clock.tick()
@@ -139,13 +143,64 @@ def test_worse_tracking_rolls_back_to_the_last_good_within_one_period(clock):
     assert clock.controller.version == 1, "after a roll-back nothing is taken for a while"
 
 
-def test_back_to_start_drops_what_was_adapted(clock):
-    clock.tick()
+def test_back_to_start_drops_what_was_adapted_and_takes_no_other_until_reset(clock):
+    clock.settle()
     offer(clock.controller, 1)
     clock.tick()
+    assert clock.controller.version == 1
     clock.controller.back_to_start()
     assert clock.controller.version == 0
     assert (clock.controller.policy.parameters == clock.controller.bundle.start).all()
+    offer(clock.controller, 2)
+    clock.settle()
+    assert clock.controller.version == 0
+    clock.controller.reset()
+    clock.settle()
+    clock.tick()
+    assert clock.controller.version == 2
+
+
+def test_the_first_command_goes_no_further_than_one_step(clock):
+    clock.reference[:] = 1.2
+    step = clock.controller.bundle.manifest.robot.actions[0].max_rate * PERIOD_S
+    assert np.abs(clock.tick().command).max() <= step + 1e-6
+    clock.obs[:5] = -0.5
+    clock.controller.reset()
+    assert np.abs(clock.tick().command + 0.5).max() <= step + 1e-6
+
+
+def test_what_was_measured_before_a_reset_is_not_held(clock):
+    clock.obs[:5] = 1.0
+    clock.tick()
+    clock.controller.reset()
+    clock.obs[:] = np.nan
+    assert clock.tick().command is None
+
+
+def test_a_fallback_while_watching_takes_the_parameters_back(clock):
+    clock.settle()
+    offer(clock.controller, 1)
+    clock.tick()
+    clock.obs[0] = np.nan
+    clock.tick()
+    assert clock.controller.version == 0
+    assert clock.controller.rollbacks == 1
+    assert clock.controller.probation.outcome == "rolled_back"
+
+
+def test_a_measurement_used_twice_makes_no_transition(clock):
+    clock.tick()
+    assert clock.tick().transition is not None
+    assert clock.tick(age_s=PERIOD_S).transition is None, "the same measurement again"
+    assert clock.tick().transition is None, "two periods between the measurements"
+    assert clock.tick().transition.first.tolist() == [True]
+
+
+def test_before_control_ends_the_robot_is_told_to_hold(clock):
+    assert clock.controller.stop() is None
+    clock.obs[2] = 0.5
+    clock.tick()
+    assert clock.controller.stop()[2] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

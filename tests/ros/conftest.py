@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 NEEDED = ("rclpy", "reptile_agent_msgs.msg")
-DOMAINS_A_WORKER = 50
-"""Domains go up to 200, so that four workers have this many each before they come round."""
+DOMAINS_A_WORKER = 24
+"""Domains go up to 100: from 102 on their ports fall among those that Linux hands out."""
 STOP_S = 5.0
 """A node that has not ended so long after SIGINT is killed."""
 
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
     """A ROS domain that no other test of this run is in, on this machine only."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    domain = 1 + (worker * DOMAINS_A_WORKER + next(_domains) % DOMAINS_A_WORKER) % 200
+    domain = 1 + (worker * DOMAINS_A_WORKER + next(_domains) % DOMAINS_A_WORKER) % 100
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     return domain

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
+from typing import Any
 
+import numpy as np
 from rclpy.action import ActionServer
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.onboard.adapter import Adaptation, Adapter
 from reptile_agent.onboard.bundle import Bundle, BundleError
@@ -24,14 +25,14 @@ from reptile_agent_msgs.action import Adapt
 from reptile_agent_msgs.msg import AdaptationStatus, Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
+from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import bundle_folder, declare_adapter, value
 
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+MIN_NEW_TRANSITIONS = 5
+"""Fewer since the last adaptation, and there is nothing new to learn."""
+REMEMBERED = 32
+"""Published parameters kept, to know those that the policy says it uses."""
 
 
 class AdapterNode(LifecycleNode):
@@ -49,7 +50,7 @@ class AdapterNode(LifecycleNode):
         """Load and check the bundle; make publishers, subscriptions and the action."""
         try:
             self._configure()
-        except (BundleError, ValueError) as error:
+        except (BundleError, ValueError, OSError) as error:
             self.get_logger().error(f'cannot configure: {error}')
             self._destroy()
             return TransitionCallbackReturn.FAILURE
@@ -90,7 +91,10 @@ class AdapterNode(LifecycleNode):
         )
         self._start_sha256 = bundle.manifest.start_sha256
         self._version = 0
-        self._rollbacks = 0
+        self._published: dict[str, np.ndarray] = {}
+        self._policy_is_active = False
+        self._new_transitions = 0
+        self._last_step = -1
         self._offers = self.create_publisher(Parameters, '~/parameters', LATCHED)
         self._status = self.create_publisher(AdaptationStatus, '~/status', LATCHED)
         self._made = [
@@ -133,35 +137,54 @@ class AdapterNode(LifecycleNode):
                 throttle_duration_sec=5.0,
             )
             return
+        continues = message.step == self._last_step + 1
+        self._last_step = message.step
         try:
-            self._adapter.remember(wire.read_transition(message))
+            self._adapter.remember(wire.read_transition(message, continues))
+            self._new_transitions += 1
         except ValueError as error:
             self.get_logger().error(f'transition refused: {error}', throttle_duration_sec=5.0)
 
     def _on_policy_status(self, message: PolicyStatus) -> None:
-        if message.rollbacks != self._rollbacks:
-            self._rollbacks = message.rollbacks
-            self._adapter.roll_back()
+        """Learn which parameters really drive the robot: it may have refused or rolled back."""
+        if message.mode != PolicyStatus.ACTIVE and self._policy_is_active:
+            # What led to a fallback is not to be learned from, and a stopped robot may be moved.
+            self._adapter.replay.clear()
+        self._policy_is_active = message.mode == PolicyStatus.ACTIVE
+        # An adapter that was restarted goes on counting where the last one stood.
+        self._version = max(self._version, message.parameters_version)
+        in_use = self._published.get(message.parameters_sha256)
+        if in_use is None and message.parameters_sha256 != self._start_sha256:
+            self.get_logger().warning(
+                f'parameters version {message.parameters_version} are not of this process: '
+                "compared with the bundle's start instead",
+                throttle_duration_sec=60.0,
+            )
+        self._adapter.in_use = self._adapter.bundle.start if in_use is None else in_use
 
     def _on_timer(self) -> None:
-        if not (self._active and self._adapter.ready):
+        enough = self._new_transitions >= MIN_NEW_TRANSITIONS and self._adapter.ready
+        if not (self._active and self._policy_is_active and enough):
             return
         try:
-            self._adapt(None, None)
+            self._adapt()
         except LookupError as error:
             # The robot's periods were uneven: what is remembered lies in too many pieces.
             self.get_logger().warning(f'no adaptation: {error}', throttle_duration_sec=5.0)
 
-    def _adapt(self, steps: int | None, start: str | None) -> Adaptation:
-        """Adapt once and publish what came of it."""
-        adaptation = self._adapter.adapt(steps, start)
+    def _adapt(self, **how: Any) -> Adaptation:
+        """Adapt once, as `Adapter.adapt` is told, and publish what came of it."""
+        self._new_transitions = 0
+        adaptation = self._adapter.adapt(**how)
         if adaptation.verdict.accepted:
             self._version += 1
-            self._offers.publish(
-                wire.parameters_message(
-                    adaptation.parameters, self._header(), self._version, self._start_sha256
-                )
+            message = wire.parameters_message(
+                adaptation.parameters, self._header(), self._version, self._start_sha256
             )
+            self._published[message.sha256] = adaptation.parameters
+            while len(self._published) > REMEMBERED:
+                del self._published[next(iter(self._published))]
+            self._offers.publish(message)
         evidence, verdict = adaptation.evidence, adaptation.verdict
         self._status.publish(
             AdaptationStatus(
@@ -188,15 +211,18 @@ class AdapterNode(LifecycleNode):
         request = goal.request
         try:
             self._check(request)
-            adaptation = self._adapt(request.steps or None, request.start or None)
+            adaptation = self._adapt(
+                steps=request.steps or None,
+                start=request.start or None,
+                window=request.window or None,
+                tell=lambda step, loss: goal.publish_feedback(Adapt.Feedback(step=step, loss=loss)),
+            )
         except (LookupError, ValueError) as error:
             goal.abort()
             nothing = math.nan
             return Adapt.Result(
                 accepted=False, verdict='refused', reason=str(error), before=nothing, after=nothing
             )
-        for step, loss in enumerate(adaptation.loss):
-            goal.publish_feedback(Adapt.Feedback(step=step, loss=float(loss)))
         goal.succeed()
         return Adapt.Result(
             accepted=adaptation.verdict.accepted,

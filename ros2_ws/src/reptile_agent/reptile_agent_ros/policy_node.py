@@ -13,7 +13,6 @@ import numpy as np
 from builtin_interfaces.msg import Duration
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.time import Time
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle, BundleError
@@ -29,16 +28,13 @@ from reptile_agent_msgs.msg import Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
 from reptile_agent_ros.joints import JointError, JointReader, parse_joint_map
+from reptile_agent_ros.qos import LATCHED, NEWEST, NEWEST_SENSOR
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import bundle_folder, declare_policy, value
 from reptile_agent_ros.track import Track
 
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
 STATUS_PERIOD_S = 0.2
+MAX_REFERENCE_AGE_S = 3600.0
 ERROR_TICKS = 25
 """Control periods that the status's tracking error is averaged over."""
 
@@ -57,7 +53,7 @@ class PolicyNode(LifecycleNode):
         """Load and check the bundle; make publishers, subscriptions and services."""
         try:
             self._configure()
-        except (BundleError, ValueError, LookupError) as error:
+        except (BundleError, ValueError, LookupError, OSError) as error:
             self.get_logger().error(f'cannot configure: {error}')
             self._destroy()
             return TransitionCallbackReturn.FAILURE
@@ -65,14 +61,13 @@ class PolicyNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to control as soon as the robot is seen."""
-        self._controller.reset()
-        self._obs = None
+        self._begin()
         self._active = True
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Send no more commands; the robot's own watchdog takes over."""
-        self._active = False
+        """Hold the robot where it is, and send no more commands."""
+        self._stop()
         self._publish_status()
         return super().on_deactivate(state)
 
@@ -83,14 +78,17 @@ class PolicyNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End, from whatever state."""
+        if self._active:
+            self._stop()
         self._destroy()
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
         bundle = Bundle.load(bundle_folder(value(self, 'bundle')))
         robot = bundle.manifest.robot
-        self._reader = JointReader(robot, parse_joint_map(value(self, 'joint_map')))
-        self._track = Track(robot)
+        self._joint_map = parse_joint_map(value(self, 'joint_map'))
+        self._reader = JointReader(robot, self._joint_map)
+        self._track = Track(robot, self._joint_map)
         self._controller = Controller(
             bundle,
             EnvelopeConfig(
@@ -115,10 +113,12 @@ class PolicyNode(LifecycleNode):
         )
         self._transitions = self.create_publisher(TransitionMessage, '~/transition', 50)
         self._status = self.create_publisher(PolicyStatus, '~/status', LATCHED)
-        newest = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
         self._made = [
-            self.create_subscription(JointState, 'joint_states', self._on_joints, newest),
+            self.create_subscription(JointState, 'joint_states', self._on_joints, NEWEST_SENSOR),
+            # Twice: a latched subscription does not hear publishers that do not latch, and only
+            # a latched one hears what was published before it came. Hearing twice does no harm.
             self.create_subscription(JointTrajectory, 'reference', self._on_reference, LATCHED),
+            self.create_subscription(JointTrajectory, 'reference', self._on_reference, NEWEST),
             self.create_subscription(
                 Parameters, 'adapter_node/parameters', self._on_parameters, LATCHED
             ),
@@ -133,12 +133,19 @@ class PolicyNode(LifecycleNode):
         )
 
     def _make_command_publisher(self, interface: str, joints: list[str]) -> None:
-        ours = [signal.joint for signal in self._controller.bundle.manifest.robot.actions]
+        actions = self._controller.bundle.manifest.robot.actions
+        ours = [signal.joint for signal in actions]
         joints = joints or ours
         if sorted(joints) != sorted(ours):
             raise ValueError(f"command_joints are {joints}, the bundle's robot has {ours}")
         self._command_order = [ours.index(joint) for joint in joints]
-        self._command_joints = joints
+        self._command_joints = [self._joint_map.get(joint, joint) for joint in joints]
+        if interface == 'trajectory' and any(a.quantity != 'position' for a in actions):
+            names = [action.name for action in actions]
+            raise ValueError(
+                f"a trajectory holds positions, the bundle's actions are {names}; set "
+                "command_interface to 'forward'"
+            )
         if interface == 'forward':
             kind, topic = Float64MultiArray, 'forward_command_controller/commands'
         elif interface == 'trajectory':
@@ -163,6 +170,19 @@ class PolicyNode(LifecycleNode):
                 self.destroy_publisher(getattr(self, name))
                 delattr(self, name)
 
+    def _begin(self) -> None:
+        """Control anew: from a measurement yet to come, along a trajectory that still runs."""
+        self._controller.reset()
+        self._obs, self._joint_error = None, ''
+        self._tracking = self._track.goes_on(self._now_s())
+
+    def _stop(self) -> None:
+        """Leave a command behind that is safe to stand: a driver may repeat it for ever."""
+        self._active = False
+        command = self._controller.stop()
+        if command is not None:
+            self._send(command)
+
     def _now_s(self) -> float:
         return self._steady_clock.now().nanoseconds * 1e-9
 
@@ -182,7 +202,13 @@ class PolicyNode(LifecycleNode):
         stamp, now_s = Time.from_msg(message.header.stamp), self._now_s()
         age_s = 0.0
         if stamp.nanoseconds:
-            age_s = (self.get_clock().now() - stamp).nanoseconds * 1e-9
+            age_s = (self.get_clock().now().nanoseconds - stamp.nanoseconds) * 1e-9
+        if abs(age_s) > MAX_REFERENCE_AGE_S:
+            self.get_logger().error(
+                f'reference refused: its stamp is {age_s:.0f} s away from this clock; set the '
+                'clocks alike, use_sim_time too, or leave the stamp zero to start at once'
+            )
+            return
         try:
             self._track.follow(message, now_s - age_s)
         except ValueError as error:
@@ -200,6 +226,18 @@ class PolicyNode(LifecycleNode):
     def _on_tick(self) -> None:
         if not self._active:
             return
+        try:
+            self._control()
+        except Exception as error:
+            # Whatever it is, a robot must not be left with the last command of a policy.
+            self._controller.envelope.latch(f'{type(error).__name__}: {error}')
+            command = self._controller.stop()
+            if command is not None:
+                self._send(command)
+            self._say(self._controller.envelope.fault)
+
+    def _control(self) -> None:
+        """One control period."""
         if self._obs is None:
             # Nothing was ever measured: nothing may move, and nothing is wrong yet, unless
             # what comes cannot be read.
@@ -242,7 +280,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().warning(
                 f'rolled back to parameters version {controller.version}: the robot tracked worse'
             )
-        if controller.version != version:
+        if controller.version != version or controller.rollbacks != rollbacks:
             self._sha256 = parameters.sha256(controller.policy.parameters)
             self._publish_status()
         self._say(controller.envelope.fault)
@@ -277,7 +315,7 @@ class PolicyNode(LifecycleNode):
         )
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._controller.reset()
+        self._begin()
         response.success, response.message = True, 'fallback released'
         return response
 
@@ -286,7 +324,8 @@ class PolicyNode(LifecycleNode):
     ) -> Trigger.Response:
         self._controller.back_to_start()
         self._sha256 = self._start_sha256
-        response.success, response.message = True, "back on the bundle's start"
+        response.success = True
+        response.message = "on the bundle's start; ~/reset lets adapted parameters in again"
         self._publish_status()
         return response
 

@@ -10,11 +10,12 @@ import math
 
 import numpy as np
 from builtin_interfaces.msg import Duration
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare, value
 
@@ -47,15 +48,11 @@ class ReferenceNode(Node):
         self._middle, self._amplitude, self._period_s = (np.array(a) for a in arrays.values())
         if not (self._period_s > 0.1).all():
             raise ValueError(f'period_s is {arrays["period_s"]}; each must exceed 0.1 s')
-        latched = QoSProfile(
-            depth=1,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
-        )
-        self._publisher = self.create_publisher(JointTrajectory, 'reference', latched)
+        self._publisher = self.create_publisher(JointTrajectory, 'reference', LATCHED)
         self._begin_s = 0.0
         self._publish()
-        self.create_timer(value(self, 'duration_s'), self._publish)
+        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(value(self, 'duration_s'), self._publish, clock=self._steady_clock)
 
     def _publish(self) -> None:
         """The next stretch; it overlaps the one after by some seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,9 @@ def run(make: Callable[[], Node], args: list[str] | None) -> None:
     What a node cannot start with is said in one line, exit code 1. The executor has one thread:
     the multi-threaded one loses messages (measured on kilted).
     """
+    # Not over shared memory: a process that is killed while it holds a lock there can stop the
+    # others, and nothing that happens to the adapter may stop the policy.
+    os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.init(args=args)
         executor = SingleThreadedExecutor()

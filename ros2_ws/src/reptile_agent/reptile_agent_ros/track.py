@@ -13,10 +13,15 @@ class Track:
 
     Args:
         robot: of the bundle.
+        joint_map: the robot's name of a joint where it differs from the bundle's.
     """
 
-    def __init__(self, robot: RobotSpec) -> None:
+    def __init__(self, robot: RobotSpec, joint_map: dict[str, str]) -> None:
         self._signals = robot.references
+        strange = [s.name for s in robot.references if s.quantity != 'position']
+        if strange:
+            raise ValueError(f'a trajectory holds positions, the bundle is to follow {strange}')
+        self._names = [joint_map.get(s.joint, s.joint) for s in robot.references]
         self._period_s = robot.control_period_s
         self._path = Path(np.zeros(1), np.zeros((1, len(self._signals))))
 
@@ -32,13 +37,12 @@ class Track:
                 not rise. What was followed before stays.
         """
         columns = []
-        for signal in self._signals:
-            if signal.joint not in message.joint_names:
+        for name in self._names:
+            if name not in message.joint_names:
                 raise ValueError(
-                    f"trajectory lacks joint '{signal.joint}' "
-                    f'(has: {", ".join(message.joint_names)})'
+                    f"trajectory lacks joint '{name}' (has: {', '.join(message.joint_names)})"
                 )
-            columns.append(message.joint_names.index(signal.joint))
+            columns.append(message.joint_names.index(name))
         if not message.points:
             raise ValueError('trajectory has no points')
         for point in message.points:
@@ -63,6 +67,10 @@ class Track:
             if not np.isfinite(slopes).all():
                 raise ValueError('velocities of the trajectory are not finite')
         self._path = Path(begin_s + np.array(times), values, slopes)
+
+    def goes_on(self, now_s: float) -> bool:
+        """Whether a trajectory is under way."""
+        return now_s < self._path.times_s[-1]
 
     def ahead(self, now_s: float, horizon: int) -> np.ndarray:
         """The reference of the next `horizon` control periods, float32 [horizon, ref_dim]."""

@@ -35,14 +35,19 @@ def transition_message(
     )
 
 
-def read_transition(message: TransitionMessage) -> Transition:
-    """A message as a one-lane transition; replay checks shapes and finiteness."""
+def read_transition(message: TransitionMessage, continues: bool) -> Transition:
+    """A message as a one-lane transition; replay checks shapes and finiteness.
+
+    Args:
+        message: as it came.
+        continues: whether it is the one after the last; else one was lost in between.
+    """
     return Transition(
         obs=np.array(message.observation, np.float32)[None],
         action=np.array(message.action, np.float32)[None],
         next_obs=np.array(message.next_observation, np.float32)[None],
         reward=np.array([message.reward], np.float32),
-        first=np.array([message.first]),
+        first=np.array([message.first or not continues]),
     )
 
 

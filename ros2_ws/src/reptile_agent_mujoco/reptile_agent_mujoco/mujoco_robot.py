@@ -7,6 +7,7 @@ Publishes `joint_states`; obeys `forward_command_controller/commands` or
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -18,9 +19,12 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.time import Time
 from reptile_agent.spec import RobotSpec
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from sim import registry
+from sim.backends.batch import UnstableError
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -66,6 +70,10 @@ class MujocoRobot(Node):
         else:
             topic = 'joint_trajectory_controller/joint_trajectory'
             self.create_subscription(JointTrajectory, topic, self._on_trajectory, newest)
+        # With use_sim_time somebody must say what time it is: the simulation does.
+        self._clock_topic = None
+        if self.get_parameter('use_sim_time').value:
+            self._clock_topic = self.create_publisher(ClockMessage, '/clock', 10)
         self.create_service(InjectFault, '~/inject_fault', self._on_inject_fault)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_timer(self._tick_s, self._on_timer, clock=self._steady_clock)
@@ -85,6 +93,9 @@ class MujocoRobot(Node):
             self._tell('timeout', f'no command for {self._timeout_s} s: the robot holds')
         for _ in range(self._due_ticks(now_s)):
             self._robot.tick()
+        if self._clock_topic is not None:
+            now_ns = round(self._ticks * self._tick_s * 1e9)
+            self._clock_topic.publish(ClockMessage(clock=Time(nanoseconds=now_ns).to_msg()))
         reading = self._robot.read()
         message = JointState(
             name=reading.names,
@@ -158,6 +169,8 @@ class MujocoRobot(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; what it cannot start with is said in one line."""
+    # As the other nodes: a killed peer must not stop this one over a lock in shared memory.
+    os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
     rclpy.init(args=args)
     try:
         node = MujocoRobot()
@@ -171,6 +184,9 @@ def main(args: list[str] | None = None) -> None:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except UnstableError as error:
+        node.get_logger().fatal(f'{error}; the robot has stopped')
+        sys.exit(1)
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

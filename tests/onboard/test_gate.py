@@ -1,0 +1,75 @@
+"""reptile_agent.onboard.gate: adapted parameters are offered only for all of four reasons."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.onboard.gate import Evidence, judge
+
+CONFIG = AdaptationConfig(max_distance=2.0, margin=0.1, rehearsal_margin=0.5)
+GOOD = Evidence(
+    live_before=1.0, live_after=0.5, rehearsal_start=0.2, rehearsal_after=0.25, distance=1.0
+)
+
+
+def verdict(**changes: float):
+    return judge(dataclasses.replace(GOOD, **changes), CONFIG)
+
+
+def test_what_is_better_near_and_remembers_is_accepted():
+    found = verdict()
+    assert (found.accepted, found.word) == (True, "accepted")
+    assert found.reason == "error on held-out live data 1 -> 0.5"
+
+
+@pytest.mark.parametrize("field", ["live_after", "rehearsal_start", "rehearsal_after", "distance"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_refused(field, value):
+    found = verdict(**{field: value})
+    assert (found.accepted, found.word) == (False, "not_finite")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "reason"),
+    [
+        ({"distance": 2.01}, "too_far", "distance 2.01 from the start exceeds max_distance 2"),
+        ({"rehearsal_after": 0.31}, "forgets", "0.31 exceeds 0.3 (start: 0.2)"),
+        ({"live_after": 0.9}, "not_better", "0.9 is not below 0.9"),
+        ({"live_after": 1.5}, "not_better", "1.5 is not below 0.9"),
+    ],
+)
+def test_each_refusal_has_its_word_and_its_numbers(changes, word, reason):
+    found = verdict(**changes)
+    assert (found.accepted, found.word) == (False, word)
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    "changes", [{"distance": 2.0}, {"rehearsal_after": 0.3}, {"live_after": 0.899}]
+)
+def test_at_the_limit_it_is_still_accepted(changes):
+    assert verdict(**changes).accepted
+
+
+@pytest.mark.parametrize("before", [math.nan, math.inf])
+def test_where_those_in_use_predict_nothing_anything_finite_is_better(before):
+    assert verdict(live_before=before, live_after=7.0).accepted
+
+
+numbers = st.floats(0, 5) | st.just(math.nan) | st.just(math.inf)
+
+
+@given(numbers, numbers, numbers, numbers, numbers)
+def test_nothing_is_accepted_against_any_of_the_limits(before, after, start, rehearsed, distance):
+    found = judge(Evidence(before, after, start, rehearsed, distance), CONFIG)
+    if found.accepted:
+        assert distance <= 2.0
+        assert rehearsed <= 1.5 * start
+        assert after < 0.9 * before or not math.isfinite(before)
+    assert found.accepted == (found.word == "accepted")
