@@ -29,8 +29,8 @@ commands, in the order of the work:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; a mistake of the user ends in one sentence and exit code 2."""
-    # Read when torch is first imported. Threads that spin while they wait make training some
-    # 40 times slower on a machine that does anything else beside it; asleep they cost nothing.
+    # Read when torch is first imported. Threads that spin while they wait make training many
+    # times slower on a machine that does anything else beside it (docs/tries.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else "--help"
