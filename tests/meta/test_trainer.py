@@ -224,5 +224,5 @@ def test_a_number_of_tasks_that_the_split_has_not_is_refused(family, tasks):
 def test_asking_for_a_start_before_there_is_one_is_refused(family):
     trainer = Trainer(family, TINY)
     for thing in ("params", "planner"):
-        with pytest.raises(RuntimeError, match="nothing is trained yet"):
+        with pytest.raises(ValueError, match="nothing is trained yet"):
             getattr(trainer, thing)

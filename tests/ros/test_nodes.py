@@ -138,17 +138,19 @@ def test_commands_go_out_as_a_trajectory_where_that_is_asked_for(start_node, pee
     from trajectory_msgs.msg import JointTrajectory
 
     joints = list(arm_bundle.manifest.robot.observed_joints)
-    robot, sent = Robot(peer, joints), []
+    theirs = ["elbow" if name == "elbow_flex" else name for name in joints]
+    robot, sent = Robot(peer, theirs), []
     topic = "joint_trajectory_controller/joint_trajectory"
     peer.node.create_subscription(JointTrajectory, topic, sent.append, 10)
     start_node(
         "reptile_agent_ros.policy_node",
         command_interface="trajectory",
         command_joints=f"[{', '.join(reversed(joints))}]",
+        joint_map="['elbow_flex=elbow']",
     )
     bring_up(peer, "policy_node")
     peer.wait_for(lambda: len(sent) > 5, "trajectories")
-    assert sent[-1].joint_names == joints[::-1]
+    assert sent[-1].joint_names == theirs[::-1]
     assert len(sent[-1].points[0].positions) == len(joints)
     assert sent[-1].points[0].time_from_start.nanosec == 40_000_000
     assert robot.commands == []
@@ -175,6 +177,55 @@ def test_a_damaged_bundle_does_not_configure(start_node, peer, arm_bundle, tmp_p
     node = start_node("reptile_agent_ros.policy_node", bundle=copy)
     assert not change_state(peer, "policy_node", 1)
     assert "act.onnx does not have the sha256 of the manifest" in node.output()
+
+
+def test_a_reference_from_a_publisher_that_does_not_latch_is_heard(start_node, peer, arm_bundle):
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    joints = list(arm_bundle.manifest.robot.observed_joints)
+    robot = Robot(peer, joints)
+    publisher = peer.node.create_publisher(JointTrajectory, "reference", 10)
+    node = start_node("reptile_agent_ros.policy_node")
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: len(robot.commands) > 10, "commands")
+    assert abs(robot.commands[-1][0]) < 0.3
+    goal = JointTrajectoryPoint(positions=[1.0, 0.0, 0.0, 0.0, 0.0])
+    publisher.publish(JointTrajectory(joint_names=joints, points=[goal]))
+    peer.wait_for(lambda: robot.commands[-1][0] > 0.8, "a command towards the reference")
+    goal.positions[0] = 9.0
+    publisher.publish(JointTrajectory(joint_names=joints, points=[goal]))
+    peer.wait_for(lambda: "reference refused" in node.output(), "a refusal")
+    assert "trajectory takes 'shoulder_pan.position' to 9..9, outside" in node.output()
+
+
+def test_nothing_is_learned_while_the_policy_falls_back(start_node, peer, arm_bundle):
+    from reptile_agent_msgs.msg import AdaptationStatus
+
+    robot = Robot(peer, list(arm_bundle.manifest.robot.observed_joints))
+    status, adaptations = statuses(peer), latched(peer, AdaptationStatus, "adapter_node/status")
+    start_node("reptile_agent_ros.policy_node")
+    start_node("reptile_agent_ros.adapter_node")
+    bring_up(peer, "policy_node")
+    bring_up(peer, "adapter_node")
+    peer.wait_for(lambda: adaptations, "an adaptation", 20.0)
+    robot.silent = True
+    peer.wait_for(lambda: status[-1].mode == "fallback", "fallback")
+    peer.spin_for(0.5)
+    before = len(adaptations)
+    peer.spin_for(1.5)
+    assert len(adaptations) == before
+
+
+def test_with_sim_time_the_simulated_robot_says_what_time_it_is(start_node, peer):
+    from rosgraph_msgs.msg import Clock
+
+    times: list = []
+    peer.node.create_subscription(Clock, "/clock", times.append, 10)
+    start_node("reptile_agent_mujoco.mujoco_robot", use_sim_time=True)
+    peer.wait_for(lambda: len(times) > 50, "/clock")
+    seconds = [message.clock.sec + 1e-9 * message.clock.nanosec for message in times]
+    assert seconds == sorted(seconds)
+    assert 0.2 < seconds[-1] < 30
 
 
 def send_parameters(peer, publisher, flat: np.ndarray, version: int, start: str, sha: str) -> None:
@@ -223,6 +274,7 @@ def test_parameters_that_do_not_fit_are_refused_and_good_ones_are_taken(
         "version 9 refused: offered parameters are",
     ):
         assert sentence in text
+    peer.wait_for(lambda: status[-1].ticks > 30, "enough to judge new parameters by")
     send_parameters(peer, publisher, good, 10, start, sha256(good))
     peer.wait_for(lambda: status[-1].parameters_version == 10, "version 10")
     assert status[-1].parameters_sha256 == sha256(good)
