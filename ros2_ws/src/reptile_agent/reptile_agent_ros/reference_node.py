@@ -19,7 +19,7 @@ from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare, value
 
-POINT_PERIOD_S = 0.1
+POINT_PERIOD_S = 0.2
 """Time between two points of the trajectory; velocities go with them."""
 EPSILON_S = 1e-5
 """Step of the difference that velocities are computed by."""
@@ -36,7 +36,7 @@ class ReferenceNode(Node):
         declare(self, 'amplitude_rad', doubles, 'Amplitude of each joint [rad].')
         declare(self, 'period_s', doubles, 'Period of each joint [s].')
         declare(self, 'ease_s', 2.0, 'Time in which the amplitude grows [s].', between=(0.0, 60.0))
-        declare(self, 'duration_s', 20.0, 'Length of one trajectory [s].', between=(1.0, 600.0))
+        declare(self, 'duration_s', 10.0, 'Length of one trajectory [s].', between=(1.0, 600.0))
         self._joints = value(self, 'joints')
         arrays = {n: value(self, n) for n in ('middle_rad', 'amplitude_rad', 'period_s')}
         for name, array in arrays.items():
