@@ -106,7 +106,7 @@ class PolicyNode(LifecycleNode):
         self._measured_s = -math.inf
         self._joint_error = ''
         self._tracking = False
-        self._last_tick_s = -math.inf
+        self._last_tick_s, self._excused = -math.inf, False
         self._said = ''
 
         self._make_command_publisher(
@@ -263,12 +263,14 @@ class PolicyNode(LifecycleNode):
         """Whether only this process's own delay makes the measurement look old.
 
         Timers come before messages: after a long callback the newest measurement still waits in
-        the queue when the tick is called. Then the next tick judges, one period later at most.
+        the queue when the tick is called. Then the next tick judges, and never a later one.
         """
         period_s = self._controller.bundle.manifest.robot.control_period_s
         late = now_s - self._last_tick_s > LATE * period_s
         self._last_tick_s = now_s
-        return late and now_s - self._measured_s > self._controller.envelope.config.max_age_s
+        old = now_s - self._measured_s > self._controller.envelope.config.max_age_s
+        self._excused = late and old and not self._excused
+        return self._excused
 
     def _send(self, command: np.ndarray) -> None:
         values = [float(command[i]) for i in self._command_order]
