@@ -34,6 +34,7 @@ from reptile_agent_ros.settings import bundle_folder, declare_policy, value
 from reptile_agent_ros.track import Track
 
 STATUS_PERIOD_S = 0.2
+WAITING = 'waiting for joint_states'
 MAX_REFERENCE_AGE_S = 3600.0
 ERROR_TICKS = 25
 """Control periods that the status's tracking error is averaged over."""
@@ -242,7 +243,7 @@ class PolicyNode(LifecycleNode):
         if self._obs is None:
             # Nothing was ever measured: nothing may move, and nothing is wrong yet, unless
             # what comes cannot be read.
-            self._say(self._joint_error or 'waiting for joint_states')
+            self._say(self._joint_error or WAITING)
             return
         controller, now_s = self._controller, self._now_s()
         if self._was_held_up(now_s):
@@ -305,9 +306,11 @@ class PolicyNode(LifecycleNode):
         """Log a new reason once, and publish it."""
         if reason != self._said:
             self._said = reason
-            if reason:
-                log = self.get_logger()
-                (log.info if reason.startswith('waiting') else log.error)(reason)
+            # Two lines, because rclpy forbids one line to log at two severities.
+            if reason == WAITING:
+                self.get_logger().info(reason)
+            elif reason:
+                self.get_logger().error(reason)
             self._publish_status()
 
     def _publish_status(self) -> None:
