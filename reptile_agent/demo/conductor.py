@@ -11,7 +11,7 @@ import numpy as np
 
 # rclpy and the messages are there only where ROS is: imported when an episode is conducted.
 # pyright: reportMissingImports=false
-from reptile_agent.demo.processes import DemoError, Nodes
+from reptile_agent.demo.processes import DemoError, Nodes, local_udp
 from reptile_agent.demo.recording import Attempt, Recording
 from reptile_agent.onboard.path import Path
 
@@ -29,7 +29,7 @@ class Conductor:
     """
 
     def __init__(self, nodes: Nodes, domain: int) -> None:
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        os.environ.update(local_udp())
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.qos import (
@@ -141,7 +141,7 @@ class Conductor:
         names, path = self._course
         reference = path.at(stamps)[:, [names.index(joint) for joint in self._joints]]
         position = np.array([position for _, position in self._measured])
-        fields = ("mode", "parameters_version", "probation", "ticks", "missed", "clamps")
+        fields = ("mode", "reason", "parameters_version", "probation", "ticks", "missed", "clamps")
         policy = {name: getattr(self._policy, name) for name in (*fields, "rollbacks", "fallbacks")}
         attempts = [a for a in self._attempts if a.time_s >= 0]
         return Recording(

@@ -19,6 +19,21 @@ class DemoError(RuntimeError):
     """An episode could not be run; the message says what to look at."""
 
 
+def local_udp() -> dict[str, str]:
+    """Environment in which nodes meet on this machine alone, and not over shared memory.
+
+    `ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST` would not do: with it rmw_fastrtps takes shared memory
+    whatever else is set, and that holds messages up (docs/decisions/08).
+    """
+    from ament_index_python.packages import get_package_share_directory
+
+    profile = Path(get_package_share_directory("reptile_agent")) / "config" / "localhost.xml"
+    return {
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
+        "FASTDDS_DEFAULT_PROFILES_FILE": str(profile),
+    }
+
+
 @dataclass
 class Nodes:
     """Starts nodes of the built workspace, and ends all of them when it is left.
@@ -42,13 +57,16 @@ class Nodes:
         command = [str(program), "--ros-args", "--params-file", str(self.params_file)]
         for name, value in parameters.items():
             command += ["-p", f"{name}:={value}"]
-        environment = os.environ | {
-            "ROS_DOMAIN_ID": str(self.domain),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            # One thread each: the nodes share a small machine.
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
+        environment = (
+            os.environ
+            | local_udp()
+            | {
+                "ROS_DOMAIN_ID": str(self.domain),
+                # One thread each: the nodes share a small machine.
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+            }
+        )
         self.logs.mkdir(parents=True, exist_ok=True)
         with open(self.logs / f"{executable}.txt", "wb") as log:
             self._started[executable] = subprocess.Popen(

@@ -39,7 +39,10 @@ def verdict(unadapted: dict[str, Any], adapted: dict[str, Any]) -> list[str]:
     wrong = []
     for name, run in (("without adaptation", unadapted), ("with adaptation", adapted)):
         if run["mode"] != "active":
-            wrong.append(f"{name}, the policy ended in mode '{run['mode']}'")
+            why = run["reason"]
+            wrong.append(
+                f"{name}, the policy ended in mode '{run['mode']}'" + f": {why}" * bool(why)
+            )
         if not np.isfinite(run["error_after_fault"]):
             wrong.append(f"{name}, nothing was measured after the fault")
     if adapted["accepted_after_fault"] == 0:

@@ -29,6 +29,7 @@ def make(error: float, attempts: tuple[bool, ...] = (), mode: str = "active") ->
         versions=[(FAULT_S + 1 + i, i) for i in range(sum(attempts) + 1)],
         policy={
             "mode": mode,
+            "reason": "the lamp is out" if mode == "fallback" else "",
             "parameters_version": sum(attempts),
             "rollbacks": 0,
             "missed": 0,
@@ -60,7 +61,7 @@ def test_errors_are_means_over_joints_and_time():
         (make(0.01, (False,)), "no adaptation was accepted"),
         (make(0.01), "no adaptation was accepted"),
         (make(0.01, (True,)), "no parameters adapted after the fault drove the robot"),
-        (make(0.01, (True,), mode="fallback"), "ended in mode 'fallback'"),
+        (make(0.01, (True,), mode="fallback"), "ended in mode 'fallback': the lamp is out"),
         (make(float("nan"), (True,)), "nothing was measured"),
     ],
 )

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from reptile_agent.demo.processes import local_udp
+
 NEEDED = ("rclpy", "reptile_agent_msgs.msg")
 DOMAINS_A_WORKER = 24
 """Domains go up to 100: from 102 on their ports fall among those that Linux hands out."""
@@ -50,7 +52,8 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     domain = 1 + (worker * DOMAINS_A_WORKER + next(_domains) % DOMAINS_A_WORKER) % 100
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    for name, value in local_udp().items():
+        monkeypatch.setenv(name, value)
     return domain
 
 
