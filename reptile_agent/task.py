@@ -26,12 +26,19 @@ class VecSim(Protocol):
     obs: np.ndarray
     """Last observations, float32 [num_envs, obs_dim]."""
 
-    def reset(self, seed: int) -> np.ndarray:
-        """Start all lanes anew; returns observations float32 [num_envs, obs_dim]."""
+    def reset(self, seed: int, lanes: np.ndarray | None = None) -> np.ndarray:
+        """Start lanes anew; returns observations float32 [num_envs, obs_dim].
+
+        Args:
+            seed: of everything that is drawn at a start.
+            lanes: which, bool [num_envs]; None: all.
+        """
         ...
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Advance one control period; returns obs, reward, terminated, truncated.
+
+        A lane whose episode ended goes on from where it is until `reset` starts it anew.
 
         Shapes: action [num_envs, act_dim]; obs float32 [num_envs, obs_dim]; the others [num_envs].
         """
@@ -59,7 +66,10 @@ class TaskFamily(Protocol):
     """Standard deviation with which a planner should vary each action, in the action's unit."""
 
     def splits(self) -> dict[str, list[Task]]:
-        """Frozen lists of tasks: train, validation, in_range, extrapolated, held_out."""
+        """Frozen lists of tasks: train, validation, in_range, extrapolated, held_out, infeasible.
+
+        The last holds what was drawn for the others and no controller can solve; it may be empty.
+        """
         ...
 
     def make_sim(self, tasks: list[Task]) -> VecSim:

@@ -9,19 +9,26 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import mujoco
 import numpy as np
 
-from reptile_agent.spec import RobotSpec, limits
+from reptile_agent.spec import RobotSpec
 from reptile_agent.task import Task, VecSim
 from sim import splits
 from sim.variations import Variation
 
 if TYPE_CHECKING:
-    from mujoco.batch import Batch
     from torch import Tensor
+
+
+class Fields(Protocol):
+    """Fields of a model, one value per lane."""
+
+    def expand(self, name: str) -> np.ndarray:
+        """The field `name` of mjModel, [lanes, ...], to be written into."""
+        ...
 
 
 class MujocoFamily(ABC):
@@ -30,6 +37,8 @@ class MujocoFamily(ABC):
     name: str
     robot: RobotSpec
     variations: tuple[Variation, ...]
+    held_out: tuple[Variation, ...] = ()
+    """What only the split held_out varies; its range of training is the nominal value alone."""
     folder: Path
     """Where the family's MJCF `<name>.xml` and its `splits.json` lie."""
     substeps: int
@@ -41,18 +50,27 @@ class MujocoFamily(ABC):
     plan_noise: tuple[float, ...]
     """Standard deviation with which a planner should vary each action, in the action's unit."""
 
+    def build(self) -> mujoco.MjSpec:
+        """The nominal robot, not yet compiled; by default from `<name>.xml` in the folder."""
+        return mujoco.MjSpec.from_file(str(self.folder / f"{self.name}.xml"))
+
     @cached_property
     def model(self) -> mujoco.MjModel:
         """The nominal robot."""
-        spec = mujoco.MjSpec.from_file(str(self.folder / f"{self.name}.xml"))
+        spec = self.build()
         # Else MuJoCo puts a lane that diverged back to its pose zero, and nobody notices.
         spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         model = spec.compile()
         period_s = self.substeps * model.opt.timestep
-        if model.nu != len(self.robot.actions):
+        if not model.nu:
             raise ValueError(
-                f"{self.name}.xml has {model.nu} actuators, its RobotSpec {len(self.robot.actions)}"
-                f" actions; name each actuator once in both"
+                f"the model of family '{self.name}' has no actuators, so nothing could move it; "
+                f"add an <actuator> section"
+            )
+        if self.columns.size and self.columns.max() >= model.nq + model.nv:
+            raise ValueError(
+                f"family '{self.name}' observes column {self.columns.max()} of the state, its "
+                f"model has {model.nq} positions and {model.nv} velocities"
             )
         if abs(period_s - self.robot.control_period_s) > 1e-9:
             raise ValueError(
@@ -66,14 +84,15 @@ class MujocoFamily(ABC):
         return splits.read(self.folder / "splits.json")
 
     def make_sim(self, tasks: list[Task]) -> VecSim:
-        """All tasks side by side on MuJoCo's own thread pool."""
+        """All tasks side by side on MuJoCo's own thread pool; what diverges starts anew."""
         from sim.backends.batch import BatchSim
 
-        return BatchSim(self, tasks)
+        return BatchSim(self, tasks, unstable="terminate")
 
     def describe(self) -> list[dict[str, Any]]:
-        """The variations as rows."""
-        return [asdict(v) for v in self.variations]
+        """The variations as rows; `held_out` tells those that only that split has."""
+        rows = [asdict(v) | {"held_out": False} for v in self.variations]
+        return rows + [asdict(v) | {"held_out": True} for v in self.held_out]
 
     def check(self, tasks: list[Task]) -> None:
         """Refuse tasks that this family does not know.
@@ -82,8 +101,7 @@ class MujocoFamily(ABC):
             LookupError: a variation has another name.
             ValueError: a value is outside its widest range, or not finite.
         """
-        known = {v.name: v.beyond for v in self.variations}
-        known |= {name: (0.0, 1.0) for name in self.held_out_names}
+        known = {v.name: v for v in (*self.variations, *self.held_out)}
         for task in tasks:
             for name, value in task.items():
                 if name not in known:
@@ -91,27 +109,50 @@ class MujocoFamily(ABC):
                         f"family '{self.name}' has no variation '{name}' "
                         f"(there are: {', '.join(sorted(known))})"
                     )
-                low, high = known[name]
-                if not low <= value <= high:
+                try:
+                    known[name].check(value)
+                except ValueError as error:
                     raise ValueError(
-                        f"variation '{name}' of family '{self.name}' is {value}, outside its range "
-                        f"{low}..{high}"
-                    )
+                        f"variation '{name}' of family '{self.name}' {error}"
+                    ) from error
 
-    def observe(self, batch: Batch) -> np.ndarray:
-        """Observations of all lanes, float32 [lanes, obs_dim]: positions, then velocities."""
-        return np.concatenate([batch.qpos, batch.qvel], axis=1, dtype=np.float32)
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """What is observed: columns of the state, positions then velocities, int [obs_dim].
 
-    def command(self, action: np.ndarray, tasks: list[Task]) -> np.ndarray:
-        """Actuator controls of an action, clipped to the action limits; [lanes, nu]."""
-        low, high = limits(self.robot.actions)
-        return np.clip(action, low, high)
+        An observation is a choice of columns and a control a product with `mixing`, so that every
+        backend, on whatever device, can do both without asking the family.
+        """
+        return np.arange(len(self.robot.observations))
 
-    held_out_names: tuple[str, ...] = ()
-    """Variations that only the split held_out has."""
+    def mixing(self, tasks: list[Task]) -> np.ndarray:
+        """What turns an action into actuator controls, float64 [lanes, nu, act_dim].
+
+        By default the action itself; override it where units differ, plugs are exchanged, or a
+        joint is dead.
+        """
+        return np.broadcast_to(
+            np.eye(len(self.robot.actions)), (len(tasks), *2 * (len(self.robot.actions),))
+        )
+
+    def sensing(self, tasks: list[Task]) -> tuple[np.ndarray, np.ndarray] | None:
+        """What the sensors do to an observation; None: they are perfect.
+
+        Returns:
+            Standard deviation of the noise, float [lanes, obs_dim] in each signal's unit, and
+            delay in whole control periods, int [lanes].
+        """
+        return None
+
+    def terminated(self, obs: np.ndarray) -> np.ndarray:
+        """Lanes whose episode is over for good (fallen over), bool [lanes]; obs [lanes, obs_dim].
+
+        Only comparisons and arithmetic, so that it works on tensors too.
+        """
+        return np.zeros(len(obs), bool)
 
     @abstractmethod
-    def apply(self, batch: Batch, tasks: list[Task]) -> None:
+    def apply(self, fields: Fields, tasks: list[Task]) -> None:
         """Write the tasks' values into the per-lane fields, starting from the nominal model."""
 
     @abstractmethod
@@ -119,12 +160,17 @@ class MujocoFamily(ABC):
         """Positions and velocities at the start of an episode, [lanes, nq] and [lanes, nv]."""
 
     @abstractmethod
-    def draw_course(self, rng: np.random.Generator, lanes: int) -> dict[str, np.ndarray]:
-        """What the lanes are to follow in this episode: parameters for `course`."""
+    def draw_course(self, rng: np.random.Generator, tasks: list[Task]) -> dict[str, np.ndarray]:
+        """What each lane is to follow in this episode: parameters for `course`, [lanes, ...]."""
 
     @abstractmethod
     def course(self, parameters: dict[str, np.ndarray], time_s: np.ndarray) -> np.ndarray:
-        """The reference at given times, float32 [lanes, times, ref_dim]; time_s [times]."""
+        """The reference at given times, float32 [lanes, times, ref_dim].
+
+        Args:
+            parameters: of `draw_course`.
+            time_s: since the episode's start, [lanes, times], or [1, times] for all lanes alike.
+        """
 
     @abstractmethod
     def draw_held_out(self, rng: np.random.Generator) -> Task:

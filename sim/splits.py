@@ -14,6 +14,9 @@ from sim.variations import Variation
 
 SIZES = {"train": 128, "validation": 32, "in_range": 32, "extrapolated": 32, "held_out": 32}
 """Tasks per split. Tune on validation (drawn like extrapolated); judge on the last three."""
+INFEASIBLE = "infeasible"
+"""Split of tasks that were drawn and that no controller can solve: there the right answer is to
+leave the start alone, and a mean over them says nothing. At most as many as in extrapolated."""
 
 
 def draw(
@@ -27,7 +30,8 @@ def draw(
     Args:
         variations: what varies.
         held_out: draws what a task of the held-out *kind* has beside values of the training range.
-        feasible: whether a controller could solve the task at all; others are drawn again.
+        feasible: whether a controller could solve the task at all; others are drawn again, and
+            the first of them are kept in a split of their own.
         seed: of the whole draw.
     """
 
@@ -53,6 +57,7 @@ def draw(
         "held_out": other_kind,
     }
     splits: dict[str, list[Task]] = {}
+    rejected: list[Task] = []
     for number, (split, make) in enumerate(makers.items()):
         rng = np.random.default_rng([seed, number])
         tasks: list[Task] = []
@@ -60,12 +65,11 @@ def draw(
             if len(tasks) == SIZES[split]:
                 break
             task = {name: round(value, 6) for name, value in make(rng).items()}
-            if feasible(task):
-                tasks.append(task)
+            (tasks if feasible(task) else rejected).append(task)
         else:
             raise ValueError(f"split '{split}': too few feasible tasks; narrow the ranges")
         splits[split] = tasks
-    return splits
+    return splits | {INFEASIBLE: rejected[: SIZES["extrapolated"]]}
 
 
 def write(path: Path, splits: dict[str, list[Task]], seed: int) -> None:

@@ -25,6 +25,9 @@ class Variation:
     """Where the range comes from."""
     log: bool = False
     """Draw uniformly in the logarithm: for factors."""
+    choices: tuple[float, ...] = ()
+    """Whole numbers to draw from instead of a range, such as the index of a joint; those outside
+    `train` are drawn where a value is to lie beyond it."""
 
     def __post_init__(self) -> None:
         for label, (low, high) in (("train", self.train), ("beyond", self.beyond)):
@@ -32,6 +35,8 @@ class Variation:
                 raise ValueError(f"variation '{self.name}': {label} range {low}..{high} is empty")
             if self.log and low <= 0:
                 raise ValueError(f"variation '{self.name}': log needs {label} above 0, got {low}")
+        if any(not float(choice).is_integer() for choice in self.choices):
+            raise ValueError(f"variation '{self.name}': choices {self.choices} are not whole")
         if not self.beyond[0] <= self.train[0] <= self.train[1] <= self.beyond[1]:
             raise ValueError(
                 f"variation '{self.name}': beyond {self.beyond} must contain train {self.train}"
@@ -39,13 +44,31 @@ class Variation:
 
     def draw_train(self, rng: np.random.Generator) -> float:
         """A value inside the training range."""
+        if self.choices:
+            low, high = self.train
+            return float(rng.choice([c for c in self.choices if low <= c <= high]))
         return self._between(rng, *self.train)
 
     def draw_beyond(self, rng: np.random.Generator) -> float:
         """A value outside the training range; the nominal one where there is no outside."""
         (low, high), (inner_low, inner_high) = self.beyond, self.train
+        if self.choices:
+            outside = [c for c in self.choices if not inner_low <= c <= inner_high]
+            return float(rng.choice(outside or [self.nominal]))
         sides = [(a, b) for a, b in ((low, inner_low), (inner_high, high)) if b > a]
         return self._between(rng, *sides[rng.integers(len(sides))]) if sides else self.nominal
+
+    def check(self, value: float) -> None:
+        """Refuse what no robot of the family has.
+
+        Raises:
+            ValueError: the value is not finite, outside `beyond`, or not whole where it must be.
+        """
+        low, high = self.beyond
+        if not low <= value <= high:
+            raise ValueError(f"is {value}, outside its range {low}..{high}")
+        if self.choices and not float(value).is_integer():
+            raise ValueError(f"is {value}, not a whole number")
 
     def _between(self, rng: np.random.Generator, low: float, high: float) -> float:
         if self.log:

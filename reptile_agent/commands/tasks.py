@@ -63,6 +63,7 @@ def _print(family: TaskFamily) -> None:
             "{:g} .. {:g}".format(*row["beyond"]),
         ]
         for row in family.describe()
+        if not row["held_out"]
     ]
     columns = ["variation", "unit", "nominal", "train, in_range", "extrapolated"]
     console.print(table("", columns, rows))
@@ -72,6 +73,6 @@ def _print(family: TaskFamily) -> None:
     for why, names in reasons.items():
         console.print(f"  [bold]{', '.join(names)}[/bold]: {why}")
     sizes = ", ".join(f"{name} {len(tasks)}" for name, tasks in family.splits().items())
-    held_out = getattr(family, "held_out_names", ())
+    held_out = [str(row["name"]) for row in family.describe() if row["held_out"]]
     kind = f" (held_out: {', '.join(held_out)})" if held_out else ""
     console.print(f"splits, tasks in each: {sizes}{kind}")

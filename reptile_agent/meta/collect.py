@@ -42,6 +42,8 @@ class Rollout:
     action: np.ndarray
     next_obs: np.ndarray
     reward: np.ndarray
+    first: np.ndarray
+    """True where a lane had just started anew, bool [lanes, steps]."""
     tracking_error: np.ndarray
     """Mean absolute distance from the reference, in the references' units."""
 
@@ -54,7 +56,7 @@ class Rollout:
                     action=self.action[:, t],
                     next_obs=self.next_obs[:, t],
                     reward=self.reward[:, t],
-                    first=np.full(self.obs.shape[0], t == 0),
+                    first=self.first[:, t],
                 )
             )
 
@@ -80,7 +82,7 @@ def excite(
     columns = robot.action_reference_columns()
     noise = np.zeros((sim.num_envs, columns.size))
 
-    def act(_: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    def act(_: np.ndarray, reference: np.ndarray, __: np.ndarray) -> np.ndarray:
         nonlocal noise
         noise = 0.8 * noise + 0.6 * rng.standard_normal(noise.shape)
         base = np.where(columns >= 0, reference[:, 0, columns], 0.0)
@@ -122,8 +124,9 @@ def drive(
     replay = Replay(steps, len(robot.observations), len(robot.actions), lanes)
     adapted = False
 
-    def act(obs: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    def act(obs: np.ndarray, reference: np.ndarray, first: np.ndarray) -> np.ndarray:
         nonlocal plan, live, adapted
+        plan[torch.from_numpy(first)] = 0.0
         seen = len(replay)
         if adaptation and seen >= max(adapt_from, 1) and seen % adaptation.config.period == 0:
             fresh = adapt_lanes(planner, params, live, replay, adaptation, rng)
@@ -147,12 +150,15 @@ def adapt_lanes(
     adaptation: OnlineAdaptation,
     rng: np.random.Generator,
 ) -> Params | None:
-    """K inner steps of every lane on its own last transitions; None while there are too few."""
+    """K inner steps of every lane on its own last transitions; None while one has too few."""
     config = adaptation.config
     segment = planner.learner.config.segment
     if len(replay) < config.holdout + segment + config.batch:
         return None
-    batches = mixed_batches(replay, adaptation, segment, rng)
+    try:
+        batches = mixed_batches(replay, adaptation, segment, rng)
+    except LookupError:  # a lane that fell again and again has no whole segment in its window
+        return None
     origin = stack(start, replay.lanes) if config.start == "start" else live
     lr = step_sizes(start, config.inner_lr, adaptation.lr_scale)
     with torch.enable_grad():
@@ -197,25 +203,28 @@ def _roll(
     robot: RobotSpec,
     horizon: int,
     steps: int,
-    act: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    act: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     live_replay: Replay | None,
 ) -> Rollout:
-    """The loop that all rounds share; `act(obs, reference)` chooses the actions."""
+    """The loop that all rounds share; `act(obs, reference, first)` chooses the actions.
+
+    A lane whose episode is over for good starts anew, the others go on.
+    """
     low, high = limits(robot.actions)
     columns = robot.reference_columns
-    obs = sim.obs
+    obs, first = sim.obs, np.ones(sim.num_envs, bool)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in Rollout.__dataclass_fields__}
     for t in range(steps):
         reference = sim.reference(horizon)
-        action = np.clip(act(obs, reference), low, high).astype(np.float32)
-        next_obs, reward, _, _ = sim.step(action)
+        action = np.clip(act(obs, reference, first), low, high).astype(np.float32)
+        next_obs, reward, terminated, _ = sim.step(action)
         error = np.abs(next_obs[:, columns] - reference[:, 0]).mean(axis=1)
-        row = dict(zip(rows, (obs, action, next_obs, reward, error)))
+        row = dict(zip(rows, (obs, action, next_obs, reward, first, error)))
         for name, value in row.items():
             rows[name].append(value)
         if live_replay is not None:
-            live_replay.push(
-                Transition(obs, action, next_obs, reward, np.full(sim.num_envs, t == 0))
-            )
-        obs = next_obs
+            live_replay.push(Transition(obs, action, next_obs, reward, first))
+        first = terminated
+        # The same start at the same period, so that methods stay comparable.
+        obs = sim.reset(seed=t + 1, lanes=terminated) if terminated.any() else next_obs
     return Rollout(**{name: np.stack(values, axis=1) for name, values in rows.items()})

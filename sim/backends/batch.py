@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import Literal
 
 import mujoco
 import numpy as np
 from mujoco import batch
 
+from reptile_agent.spec import limits
 from reptile_agent.task import Task
 from sim.family import MujocoFamily
+from sim.sensors import Sensors
+
+log = logging.getLogger(__name__)
 
 
 class UnstableError(ValueError):
@@ -26,17 +32,30 @@ class BatchSim:
         family: what is simulated.
         tasks: one variant per lane.
         threads: of the pool; default: the processors this process may use.
+        unstable: what becomes of a lane whose physics diverged. It starts anew in either case and
+            the others go on; `raise` also raises UnstableError, once all have stepped, and
+            `terminate` logs it and ends the lane's episode in its last sound state.
     """
 
-    def __init__(self, family: MujocoFamily, tasks: list[Task], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        family: MujocoFamily,
+        tasks: list[Task],
+        threads: int | None = None,
+        unstable: Literal["raise", "terminate"] = "raise",
+    ) -> None:
         if not tasks:
             raise ValueError(
                 f"family '{family.name}': no tasks given; a simulator needs one a lane"
             )
-        self.family, self.num_envs = family, len(tasks)
+        self.family, self.num_envs, self.unstable = family, len(tasks), unstable
         threads = threads or min(len(os.sched_getaffinity(0)), self.num_envs)
         self.batch = batch.Batch(family.model, self.num_envs, threads)
-        self._step_count = 0
+        self._low, self._high = limits(family.robot.actions)
+        self._columns = np.asarray(family.columns)
+        self._steps = np.zeros(self.num_envs, int)
+        self._sensors: Sensors | None = None
+        self.course: dict[str, np.ndarray] = {}
         self.set_tasks(tasks)
         self.reset(seed=0)
 
@@ -53,53 +72,105 @@ class BatchSim:
         self.tasks = [dict(task) for task in tasks]
         self.family.apply(self.batch, self.tasks)
         self.batch.set_const()
+        self._mixing = np.ascontiguousarray(self.family.mixing(self.tasks))
+        sensing = self.family.sensing(self.tasks)
+        if sensing is None:
+            self._sensors = None
+        elif self._sensors is None:
+            self._sensors = Sensors(*sensing)
+            if self.course:  # in mid-episode
+                self._sensors.reset(self.state(), seed=0)
+        else:
+            self._sensors.change(*sensing)
 
-    def reset(self, seed: int) -> np.ndarray:
-        """Start all lanes anew; returns observations float32 [num_envs, obs_dim]."""
+    def reset(self, seed: int, lanes: np.ndarray | None = None) -> np.ndarray:
+        """Start lanes anew; returns observations float32 [num_envs, obs_dim].
+
+        Args:
+            seed: of initial states, courses and sensor noise. A lane starts the same way whichever
+                others start with it.
+            lanes: which, bool [num_envs]; None: all. The others' motion stays.
+        """
+        some = np.ones(self.num_envs, bool) if lanes is None else np.asarray(lanes, bool)
         rng = np.random.default_rng(seed)
-        self.batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
-        self.batch.qpos[:], self.batch.qvel[:] = self.family.initial_state(rng, self.num_envs)
-        self.batch.forward()
-        self.course = self.family.draw_course(rng, self.num_envs)
-        self._step_count = 0
-        self.obs = self.family.observe(self.batch)
+        self._restart(some, rng)
+        if self._sensors is None:
+            self.obs = self.state()
+        else:
+            self.obs = self._sensors.reset(self.state(), seed, some)
         return self.obs
 
     def reference(self, horizon: int) -> np.ndarray:
         """The reference of the next `horizon` periods, float32 [num_envs, horizon, ref_dim]."""
-        steps = self._step_count + 1 + np.arange(horizon)
+        steps = self._steps[:, None] + 1 + np.arange(horizon)
         return self.family.course(self.course, steps * self.family.robot.control_period_s)
+
+    def state(self) -> np.ndarray:
+        """What perfect sensors would see now, float32 [num_envs, obs_dim]."""
+        state = np.concatenate([self.batch.qpos, self.batch.qvel], axis=1, dtype=np.float32)
+        return np.take(state, self._columns, axis=1)
+
+    def command(self, action: np.ndarray) -> None:
+        """Set the actuators' controls to an action [num_envs, act_dim], within its limits."""
+        allowed = np.clip(action, self._low, self._high)
+        np.einsum("lua,la->lu", self._mixing, allowed, out=self.batch.ctrl)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Advance one control period; see `VecSim.step`.
 
         Raises:
-            ValueError: an action is not finite; nothing has moved then.
+            ValueError: an action is not finite or of another shape; nothing has moved then.
             UnstableError: a lane diverged; the lane, its task and its step are named.
         """
         import torch
 
+        expected = (self.num_envs, self._low.size)
+        if action.shape != expected:
+            raise ValueError(f"actions have shape {action.shape}, expected {expected}")
         if not np.isfinite(action).all():
             lane = int(np.argmin(np.isfinite(action).all(axis=1)))
             raise ValueError(f"the action of lane {lane} is not finite: {action[lane]}")
         reference = self.reference(1)[:, 0]
-        self.batch.ctrl[:] = self.family.command(action, self.tasks)
+        self.command(action)
+        before = self.state()
         self.batch.step(nstep=self.family.substeps, stage=mujoco.mjtStage.mjSTAGE_VEL)
-        before, self.obs = self.obs, self.family.observe(self.batch)
-        self._step_count += 1
-        bad = ~(np.abs(self.obs) < mujoco.mjMAXVAL).all(axis=1)
+        after = self.state()
+        self._steps += 1
+        bad = ~(np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
+        trouble = ""
         if bad.any():
-            lane = int(np.argmax(bad))
-            raise UnstableError(
-                f"family '{self.family.name}', lane {lane} diverged at step {self._step_count}: "
-                f"task {self.tasks[lane]}, state {self.obs[lane]}; narrow the variation's range"
-            )
-        arrays = (before, np.asarray(action, np.float32), self.obs, reference)
+            trouble = self._start_diverged_anew(bad, after)
+            after[bad] = before[bad]
+        arrays = (before, np.asarray(action, np.float32), after, reference)
         reward = self.family.reward(*(torch.from_numpy(a) for a in arrays)).numpy()
-        cut = self._step_count >= self.family.episode_steps
-        return (
-            self.obs,
-            reward,
-            np.zeros(self.num_envs, bool),
-            np.full(self.num_envs, cut),
+        terminated = self.family.terminated(after) | bad
+        truncated = self._steps >= self.family.episode_steps
+        self.obs = after if self._sensors is None else self._sensors.read(after)
+        if trouble and self.unstable == "raise":
+            raise UnstableError(trouble)
+        return self.obs, reward, terminated, truncated
+
+    def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:
+        """Put lanes in an initial state, with a course."""
+        qpos, qvel = self.family.initial_state(rng, self.num_envs)
+        ids = None if some.all() else np.flatnonzero(some)
+        self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.batch.qpos[some], self.batch.qvel[some] = qpos[some], qvel[some]
+        self.batch.forward(ids)
+        course = self.family.draw_course(rng, self.tasks)
+        if not self.course:
+            self.course = course
+        for name, value in course.items():
+            self.course[name][some] = value[some]
+        self._steps[some] = 0
+
+    def _start_diverged_anew(self, bad: np.ndarray, after: np.ndarray) -> str:
+        """Put diverged lanes back to a start; returns what to say of the first."""
+        lane = int(np.argmax(bad))
+        trouble = (
+            f"family '{self.family.name}', lane {lane} diverged at step {self._steps[lane]}: task "
+            f"{self.tasks[lane]}, state {after[lane]}; narrow the variation's range"
         )
+        log.warning("%s (%d lanes in all; they start anew)", trouble, bad.sum())
+        self._restart(bad, np.random.default_rng(self._steps.max()))
+        return trouble

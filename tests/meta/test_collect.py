@@ -14,6 +14,7 @@ from reptile_agent.meta.learner import stack
 from reptile_agent.meta.learners.dynamics import DynamicsConfig, DynamicsLearner, Normaliser
 from reptile_agent.meta.planner import Planner, PlannerConfig
 from reptile_agent.replay import Replay
+from reptile_agent.transition import Transition
 
 LANES, STEPS = 3, 30
 SIGMA = (0.2, 1.0)
@@ -22,13 +23,17 @@ SIGMA = (0.2, 1.0)
 class ToySim:
     """Lift goes 30 % of the way to its command, wheel turns by its effort; implements VecSim."""
 
-    def __init__(self, gain=(0.3, 0.2, 0.1)) -> None:
+    def __init__(self, gain=(0.3, 0.2, 0.1), falls_at=np.inf) -> None:
         self.num_envs, self.gain = LANES, np.array(gain, np.float32)
+        self.falls_at = falls_at
         self.reset(seed=0)
 
-    def reset(self, seed: int) -> np.ndarray:
-        self.t, self.actions = 0, []
-        self.obs = np.zeros((LANES, 2), np.float32)
+    def reset(self, seed: int, lanes: np.ndarray | None = None) -> np.ndarray:
+        if lanes is None:
+            self.t, self.actions = 0, []
+            self.obs = np.zeros((LANES, 2), np.float32)
+        else:
+            self.obs = np.where(lanes[:, None], np.float32(0), self.obs)
         return self.obs
 
     def reference(self, horizon: int) -> np.ndarray:
@@ -40,8 +45,8 @@ class ToySim:
         lift = self.obs[:, 0] + self.gain * (action[:, 0] - self.obs[:, 0])
         self.obs = np.stack([lift, self.obs[:, 1] + 0.1 * action[:, 1]], axis=1)
         self.t += 1
-        no = np.zeros(LANES, bool)
-        return self.obs, -np.arange(LANES, dtype=np.float32), no, no
+        no, fell = np.zeros(LANES, bool), np.abs(self.obs[:, 1]) > self.falls_at
+        return self.obs, -np.arange(LANES, dtype=np.float32), fell, no
 
 
 @pytest.fixture
@@ -127,6 +132,31 @@ def test_rounds_do_not_run_into_each_other_in_the_replay(round_zero):
     first = replay.state()["first"]
     np.testing.assert_array_equal(np.flatnonzero(first[0]), [0, STEPS])
     assert (first == first[0]).all()
+
+
+def test_a_lane_that_fell_starts_anew_and_the_others_go_on(robot):
+    rollout = excite(ToySim(falls_at=0.5), robot, SIGMA, 200, 1.5, np.random.default_rng(0))
+    fell = np.abs(rollout.next_obs[..., 1]) > 0.5
+    assert 0 < fell.sum() < 100
+    assert rollout.first[:, 0].all()
+    np.testing.assert_array_equal(rollout.first[:, 1:], fell[:, :-1])
+    same = np.where(fell[:, :-1, None], np.float32(0), rollout.next_obs[:, :-1])
+    np.testing.assert_array_equal(rollout.obs[:, 1:], same)
+    replay = Replay(200, 2, 2, LANES)
+    rollout.transitions(replay)
+    batch = replay.sample(np.random.default_rng(0), 5, 40, segment=3)
+    unbroken = batch["next_obs"][..., :-1, 1] + 0.1 * batch["action"][..., 1:, 1]
+    np.testing.assert_allclose(batch["next_obs"][..., 1:, 1], unbroken, atol=1e-6)
+
+
+def test_nobody_adapts_while_a_lane_has_no_whole_segment(planner, params, online):
+    replay = Replay(STEPS, 2, 2, LANES)
+    fallen = np.array([True, False, False])
+    for _ in range(STEPS):
+        zeros = np.zeros((LANES, 2), np.float32)
+        replay.push(Transition(zeros, zeros, zeros, zeros[:, 0], fallen))
+    rng = np.random.default_rng(0)
+    assert adapt_lanes(planner, params, stack(params, LANES), replay, online(), rng) is None
 
 
 def test_a_planner_that_drives_repeats_itself_by_its_seed(sim, planner, params):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import operator
+
 import mujoco
 import numpy as np
 import pytest
 
 from sim import registry
 from sim.backends.batch import BatchSim, UnstableError
+from sim.sensors import Sensors
 
-FIELDS = (
-    "body_mass body_inertia body_ipos dof_damping dof_frictionloss actuator_gear "
-    "actuator_gainprm actuator_biasprm actuator_forcerange actuator_delay"
-).split()
-"""Model fields that families write."""
+
+class Recorder:
+    """Notes which fields of the model a family writes."""
+
+    def __init__(self, sim: BatchSim) -> None:
+        self.sim, self.names = sim, set[str]()
+
+    def expand(self, name: str) -> np.ndarray:
+        self.names.add(name)
+        return self.sim.batch.expand(name)
 
 
 @pytest.fixture(params=["arm", "cartpole"])
@@ -23,12 +31,11 @@ def family(request):
 
 def alone(sim: BatchSim, lane: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
     """The lane's variant as a plain model, in the lane's state."""
-    spec = mujoco.MjSpec.from_file(str(sim.family.folder / f"{sim.family.name}.xml"))
-    model = spec.compile()
-    for name in FIELDS:
-        values = sim.batch.expand(name)[lane]
-        getattr(model, name)[:] = values.reshape(getattr(model, name).shape)
-    model.opt.gravity[:] = sim.batch.expand("opt.gravity")[lane]
+    model, fields = sim.family.build().compile(), Recorder(sim)
+    sim.family.apply(fields, sim.tasks)
+    for name in fields.names:
+        field = operator.attrgetter(name)(model)
+        field[:] = sim.batch.expand(name)[lane].reshape(field.shape)
     data = mujoco.MjData(model)
     mujoco.mj_setConst(model, data)
     mujoco.mj_resetData(model, data)
@@ -46,8 +53,8 @@ def test_a_lane_is_to_the_bit_its_variant_stepped_alone(family):
     rng, low = np.random.default_rng(0), np.array([a.low for a in family.robot.actions])
     for _ in range(30):
         action = rng.uniform(1.2 * low, -1.2 * low, (len(tasks), low.size)).astype(np.float32)
-        control = family.command(action, tasks)
         sim.step(action)
+        control = sim.batch.ctrl.copy()
         for lane, (model, data) in enumerate(plain):
             data.ctrl[:] = control[lane]
             for _ in range(family.substeps):
@@ -126,6 +133,104 @@ def test_a_lane_that_diverges_is_named_with_its_task(family, speed, tmp_path, mo
     sim.batch.qvel[1, 0] = speed
     with pytest.raises(UnstableError, match=r"lane 1 diverged at step 2: task \{'friction': 2.0\}"):
         sim.step(action)
+
+
+def test_the_others_go_on_when_a_lane_diverges(family, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    sims = [BatchSim(family, [{}, {"friction": 2.0}, {}], unstable="terminate") for _ in range(2)]
+    action = np.zeros((3, len(family.robot.actions)), np.float32)
+    sims[0].batch.qvel[1, 0] = np.nan
+    before = sims[0].state()
+    obs, reward, terminated, _ = sims[0].step(action)
+    untouched, wanted, *_ = sims[1].step(action)
+    assert terminated.tolist() == [False, True, False]
+    assert "lane 1 diverged at step 1: task {'friction': 2.0}, state [" in caplog.text
+    np.testing.assert_array_equal(obs[[0, 2]], untouched[[0, 2]])
+    np.testing.assert_array_equal(reward[[0, 2]], wanted[[0, 2]])
+    np.testing.assert_array_equal(obs[1], before[1])
+    for _ in range(20):
+        obs, reward, *_ = sims[0].step(action)
+        assert np.isfinite(obs).all()
+        assert np.isfinite(reward).all()
+
+
+def test_a_field_that_no_model_has_is_named(family, monkeypatch):
+    def misspelt(fields, tasks):
+        fields.expand("body_weight")[:, 1] = 2.0
+
+    monkeypatch.setattr(family, "apply", misspelt)
+    with pytest.raises(ValueError, match="body_weight is not an expandable MjModel field"):
+        BatchSim(family, [{}])
+
+
+def test_some_lanes_start_anew_and_the_others_move_on(family):
+    sim, other = BatchSim(family, [{}] * 4), BatchSim(family, [{}] * 4)
+    action = np.full((4, len(family.robot.actions)), 0.2, np.float32)
+    for one in (sim, other):
+        one.reset(seed=5)
+        for _ in range(4):
+            one.step(action)
+    some = np.array([False, True, False, True])
+    obs, references = sim.reset(seed=7, lanes=some), sim.reference(3)
+    np.testing.assert_array_equal(obs[~some], other.obs[~some])
+    np.testing.assert_array_equal(references[~some], other.reference(3)[~some])
+    after = sim.step(action)[0]
+    np.testing.assert_array_equal(after[~some], other.step(action)[0][~some])
+    all_anew = other.reset(seed=7)
+    np.testing.assert_array_equal(obs[some], all_anew[some])
+    np.testing.assert_array_equal(references[some], other.reference(3)[some])
+    np.testing.assert_array_equal(after[some], other.step(action)[0][some])
+
+
+def test_an_episode_counts_from_the_start_of_its_own_lane(family, monkeypatch):
+    monkeypatch.setattr(family, "episode_steps", 3)
+    sim, cut = BatchSim(family, [{}, {}]), []
+    action = np.zeros((2, len(family.robot.actions)), np.float32)
+    for step in range(5):
+        truncated = sim.step(action)[3]
+        cut.append(truncated.tolist())
+        if step == 1:
+            sim.reset(seed=1, lanes=np.array([False, True]))
+    assert cut == [[False] * 2, [False] * 2, [True, False], [True, False], [True, True]]
+
+
+class Blurred(type(registry.get("cartpole"))):
+    """Late and noisy sensors in the second lane."""
+
+    def sensing(self, tasks):
+        noise = np.zeros((len(tasks), 4))
+        noise[1, 2] = 0.5
+        return noise, np.array([0, 3])
+
+
+def test_sensors_are_late_and_noisy_lane_by_lane():
+    sim, sharp = BatchSim(Blurred(), [{}, {}]), BatchSim(registry.get("cartpole"), [{}, {}])
+    seen, true = [], []
+    for step in range(60):
+        action = np.full((2, 1), np.sin(0.2 * step), np.float32)
+        seen.append(sim.step(action)[0])
+        true.append(sharp.step(action)[0])
+    seen, true = np.stack(seen), np.stack(true)
+    np.testing.assert_array_equal(seen[:, 0], true[:, 0])
+    np.testing.assert_array_equal(seen[3:, 1, [0, 1, 3]], true[:-3, 1, [0, 1, 3]])
+    noise = seen[3:, 1, 2] - true[:-3, 1, 2]
+    assert 0.35 < noise.std() < 0.65
+    np.testing.assert_array_equal(sim.state(), sharp.state())
+
+
+def test_sensors_that_make_no_sense_are_refused():
+    still = np.zeros((1, 4))
+    with pytest.raises(ValueError, match="noise must be finite and not negative"):
+        Sensors(still - 0.1, np.zeros(1, int))
+    with pytest.raises(ValueError, match=r"delay must be 0 to 32 control periods, got \[33\]"):
+        Sensors(still, np.array([33]))
+
+
+def test_actions_of_another_shape_are_refused(family):
+    sim = BatchSim(family, [{}, {}])
+    width = len(family.robot.actions)
+    with pytest.raises(ValueError, match=rf"shape \(1, {width}\), expected \(2, {width}\)"):
+        sim.step(np.zeros((1, width), np.float32))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

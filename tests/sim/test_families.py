@@ -89,10 +89,7 @@ def test_observations_are_named_in_the_order_in_which_they_come(family):
 @pytest.mark.parametrize("split", ["train", "extrapolated", "held_out"])
 def test_the_mass_matrix_of_every_variant_is_positive_definite(family, split):
     tasks = family.splits()[split]
-    sim, model = (
-        BatchSim(family, tasks),
-        mujoco.MjModel.from_xml_path(str(family.folder / f"{family.name}.xml")),
-    )
+    sim, model = BatchSim(family, tasks), family.build().compile()
     data, matrix = mujoco.MjData(model), np.zeros((model.nv, model.nv))
     rng = np.random.default_rng(0)
     for lane in range(len(tasks)):
@@ -186,12 +183,18 @@ def test_friction_slows_the_cart(cartpole):
 
 def test_commands_beyond_the_limits_are_clipped(family):
     low, high = limits(family.robot.actions)
-    tasks = [{}]
-    wild = family.command(np.full((1, low.size), 1e6), tasks)
-    np.testing.assert_array_equal(wild, family.command(high[None], tasks))
-    np.testing.assert_array_equal(
-        family.command(np.full((1, low.size), -1e6), tasks), family.command(low[None], tasks)
-    )
+    sim = BatchSim(family, [{}] * 4)
+    sim.command(np.stack([np.full(low.size, 1e6), high, np.full(low.size, -1e6), low]))
+    np.testing.assert_array_equal(sim.batch.ctrl[0], sim.batch.ctrl[1])
+    np.testing.assert_array_equal(sim.batch.ctrl[2], sim.batch.ctrl[3])
+    assert (sim.batch.ctrl[0] > sim.batch.ctrl[2]).all()
+
+
+def test_an_encoder_that_is_off_moves_the_joint_by_that_much(arm):
+    sim = at_rest(BatchSim(arm, [{}, {"encoder_offset_wrist_roll": 0.2}]))
+    pose = held(sim, 75)[:, -1]
+    assert 0.15 < pose[1, 4] - pose[0, 4] < 0.25
+    np.testing.assert_allclose(pose[1, :3], pose[0, :3], atol=0.01)
 
 
 def test_the_reward_is_torch_and_takes_any_leading_axes(family):
@@ -236,7 +239,10 @@ def test_a_payload_that_the_servos_cannot_hold_is_not_feasible(arm):
 
 def test_variations_are_described_with_unit_range_and_reason(family):
     rows = family.describe()
-    assert [row["name"] for row in rows] == [v.name for v in family.variations]
+    assert [row["name"] for row in rows if not row["held_out"]] == [
+        v.name for v in family.variations
+    ]
+    assert [row["name"] for row in rows if row["held_out"]] == [v.name for v in family.held_out]
     for row in rows:
         assert row["unit"]
         assert row["why"]

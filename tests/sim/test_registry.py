@@ -30,7 +30,7 @@ def test_the_projects_own_families_are_there():
 
 
 def test_a_name_that_does_not_exist_is_answered_by_those_that_do():
-    with pytest.raises(LookupError, match=r"no task family 'amr' \(there are: arm, cartpole.*\)"):
+    with pytest.raises(LookupError, match=r"no task family 'amr' \(there are: .*arm, cartpole.*\)"):
         registry.get("amr")
 
 

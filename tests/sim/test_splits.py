@@ -35,9 +35,24 @@ def test_these_splits_leave_the_training_range_in_one_or_two_variations(family, 
 
 def test_every_split_has_its_size_and_tasks_the_family_takes(family):
     frozen = family.splits()
-    assert {name: len(tasks) for name, tasks in frozen.items()} == splits.SIZES
+    infeasible = frozen[splits.INFEASIBLE]
+    assert {name: len(frozen[name]) for name in splits.SIZES} == splits.SIZES
+    assert not any(family.feasible(task) for task in infeasible[:6])
     for tasks in frozen.values():
         family.check(tasks)
+
+
+def test_what_no_controller_can_solve_is_kept_apart():
+    wear = Variation("wear", "x", 1.0, (1.0, 2.0), (1.0, 4.0), "for the test")
+
+    def light(task):
+        return task["wear"] < 2.5
+
+    drawn = splits.draw((wear,), lambda rng: {"bent": 1.0}, light, seed=0)
+    infeasible = drawn.pop(splits.INFEASIBLE)
+    assert all(light(task) for tasks in drawn.values() for task in tasks)
+    assert len(infeasible) == 32
+    assert not any(light(task) for task in infeasible)
 
 
 def test_no_task_is_in_two_splits(family):
@@ -48,7 +63,8 @@ def test_no_task_is_in_two_splits(family):
 def test_the_held_out_kind_is_in_no_other_split(family):
     for name, tasks in family.splits().items():
         for task in tasks:
-            assert bool(set(family.held_out_names) & set(task)) == (name == "held_out")
+            special = {v.name for v in family.held_out} & set(task)
+            assert bool(special) == (name == "held_out")
 
 
 def test_what_is_frozen_can_be_solved(family):

@@ -67,3 +67,22 @@ def test_a_silent_task_has_the_nominal_value():
     np.testing.assert_array_equal(
         column([{"wear": 3.0}, {}, {"other": 9.0}], variation()), [3, 1.5, 1.5]
     )
+
+
+def leg(choices=(-1.0, 0.0, 1.0, 2.0), train=(-1.0, 1.0), beyond=(-1.0, 3.0)) -> Variation:
+    return Variation("leg", "index", -1.0, train, beyond, "for the test", choices=choices)
+
+
+def test_choices_are_drawn_inside_and_outside_the_training_range():
+    rng = np.random.default_rng(0)
+    assert {leg().draw_train(rng) for _ in range(50)} == {-1.0, 0.0, 1.0}
+    assert {leg().draw_beyond(rng) for _ in range(50)} == {2.0}
+    assert leg(choices=(-1.0, 0.0)).draw_beyond(rng) == -1.0
+
+
+def test_a_choice_must_be_whole():
+    with pytest.raises(ValueError, match=r"variation 'leg': choices \(0.5,\) are not whole"):
+        leg(choices=(0.5,))
+    with pytest.raises(ValueError, match=r"is 0\.5, not a whole number"):
+        leg().check(0.5)
+    leg().check(3.0)

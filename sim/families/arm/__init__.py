@@ -14,11 +14,10 @@ import numpy as np
 
 from reptile_agent.spec import RobotSpec, Signal
 from reptile_agent.task import Task
-from sim.family import MujocoFamily
+from sim.family import Fields, MujocoFamily
 from sim.variations import Variation, column
 
 if TYPE_CHECKING:
-    from mujoco.batch import Batch
     from torch import Tensor
 
 JOINT_RANGES = {
@@ -58,6 +57,17 @@ def _gain(joint: str) -> Variation:
         beyond=(0.25, 1.2),
         why="stiffness and torque of a worn or hot servo; lerobot users set 16 of 32 by hand",
         log=True,
+    )
+
+
+def _encoder_offset(joint: str) -> Variation:
+    return Variation(
+        name=f"encoder_offset_{joint}",
+        unit="rad",
+        nominal=0.0,
+        train=(0.0, 0.0),
+        beyond=(-0.26, 0.26),
+        why="a horn mounted one tooth off: 1/25 turn of the STS3215's spline is 0.25 rad",
     )
 
 
@@ -133,49 +143,61 @@ class Arm(MujocoFamily):
             why="serial bus at 1 Mbaud plus a driver's own period",
         ),
     )
-    held_out_names = ("swap_wrist",)
-    """1.0: the plugs of wrist_flex and wrist_roll are exchanged."""
+    held_out = (
+        Variation(
+            name="swap_wrist",
+            unit="0 or 1",
+            nominal=0.0,
+            train=(0.0, 0.0),
+            beyond=(0.0, 1.0),
+            why="the plugs of wrist_flex and wrist_roll exchanged after a repair",
+            choices=(0.0, 1.0),
+        ),
+        *(_encoder_offset(joint) for joint in JOINT_RANGES),
+    )
 
     @cached_property
     def _payload_body(self) -> int:
         return mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, "payload")
 
-    def apply(self, batch: Batch, tasks: list[Task]) -> None:
+    def apply(self, fields: Fields, tasks: list[Task]) -> None:
         """Write payload, servo gains, friction, damping, tilt and latency of every lane."""
         model, value = self.model, {v.name: column(tasks, v) for v in self.variations}
         payload = self._payload_body
         mass = model.body_mass[payload] + value["payload_kg"]
-        batch.expand("body_mass")[:, payload] = mass
+        fields.expand("body_mass")[:, payload] = mass
         # A ball of 2 cm radius: inertia grows with its mass.
-        batch.expand("body_inertia")[:, payload] = (mass * 0.4 * 0.02**2)[:, None]
+        fields.expand("body_inertia")[:, payload] = (mass * 0.4 * 0.02**2)[:, None]
 
         gain = np.stack([value[f"gain_{joint}"] for joint in JOINT_RANGES], axis=1)
-        batch.expand("actuator_gainprm")[:, :, 0] = gain * model.actuator_gainprm[:, 0]
-        batch.expand("actuator_biasprm")[:, :, 1] = gain * model.actuator_biasprm[:, 1]
-        batch.expand("actuator_forcerange")[:] = gain[..., None] * model.actuator_forcerange
-        batch.expand("actuator_delay")[:] = value["latency_s"][:, None]
+        fields.expand("actuator_gainprm")[:, :, 0] = gain * model.actuator_gainprm[:, 0]
+        stiffness = -gain * model.actuator_biasprm[:, 1]
+        offset = np.stack([column(tasks, v) for v in self.held_out[1:]], axis=1)
+        fields.expand("actuator_biasprm")[:, :, 0] = stiffness * offset
+        fields.expand("actuator_biasprm")[:, :, 1] = -stiffness
+        fields.expand("actuator_forcerange")[:] = gain[..., None] * model.actuator_forcerange
+        fields.expand("actuator_delay")[:] = value["latency_s"][:, None]
 
-        batch.expand("dof_frictionloss")[:] = value["friction"][:, None] * model.dof_frictionloss
-        batch.expand("dof_damping")[:] = value["damping"][:, None] * model.dof_damping
+        fields.expand("dof_frictionloss")[:] = value["friction"][:, None] * model.dof_frictionloss
+        fields.expand("dof_damping")[:] = value["damping"][:, None] * model.dof_damping
         roll, pitch = value["tilt_roll_rad"], value["tilt_pitch_rad"]
         down = [np.sin(pitch) * np.cos(roll), np.sin(roll), -np.cos(pitch) * np.cos(roll)]
-        batch.expand("opt.gravity")[:] = GRAVITY * np.stack(down, axis=1)
+        fields.expand("opt.gravity")[:] = GRAVITY * np.stack(down, axis=1)
 
-    def command(self, action: np.ndarray, tasks: list[Task]) -> np.ndarray:
+    def mixing(self, tasks: list[Task]) -> np.ndarray:
         """Servo targets; those of the wrist change places where `swap_wrist` is set."""
-        command = super().command(action, tasks)
+        mixing = super().mixing(tasks).copy()
         swapped = np.array([task.get("swap_wrist", 0.0) > 0.5 for task in tasks])
-        if swapped.any():
-            command[swapped] = command[swapped][:, [0, 1, 2, 4, 3]]
-        return command
+        mixing[swapped] = mixing[swapped][:, [0, 1, 2, 4, 3]]
+        return mixing
 
     def initial_state(self, rng: np.random.Generator, lanes: int) -> tuple[np.ndarray, np.ndarray]:
         """Near the middle of every joint's range, at rest."""
         return rng.uniform(-0.2, 0.2, (lanes, 5)), np.zeros((lanes, 5))
 
-    def draw_course(self, rng: np.random.Generator, lanes: int) -> dict[str, np.ndarray]:
+    def draw_course(self, rng: np.random.Generator, tasks: list[Task]) -> dict[str, np.ndarray]:
         """Per joint a middle and two sinusoids, slow enough for a healthy servo."""
-        shape = (lanes, 5)
+        shape = (len(tasks), 5)
         return {
             "middle": rng.uniform(-0.4, 0.4, shape),
             "amplitude": rng.uniform(0.1, 0.35, (*shape, 2)),
@@ -186,12 +208,15 @@ class Arm(MujocoFamily):
     def course(self, parameters: dict[str, np.ndarray], time_s: np.ndarray) -> np.ndarray:
         """Joint positions to follow, [lanes, times, 5]."""
         p = {key: value[:, None] for key, value in parameters.items()}
-        angle = 2 * np.pi * p["hz"] * np.reshape(time_s, (1, -1, 1, 1)) + p["phase"]
+        angle = 2 * np.pi * p["hz"] * time_s[..., None, None] + p["phase"]
         return (p["middle"] + (p["amplitude"] * np.sin(angle)).sum(-1)).astype(np.float32)
 
     def draw_held_out(self, rng: np.random.Generator) -> Task:
-        """Two servos change places: no training task does that."""
-        return {"swap_wrist": 1.0}
+        """Two servos change places, or one encoder is off: no training task does that."""
+        if rng.random() < 0.5:
+            return {"swap_wrist": 1.0}
+        joint = rng.choice(list(JOINT_RANGES))
+        return {f"encoder_offset_{joint}": rng.choice([-1.0, 1.0]) * rng.uniform(0.1, 0.25)}
 
     def feasible(self, task: Task) -> bool:
         """Gravity's torque stays below 80 % of each servo's in 24 poses of the courses."""
@@ -200,7 +225,7 @@ class Arm(MujocoFamily):
         data = mujoco.MjData(model)
         mujoco.mj_setConst(model, data)
         rng = np.random.default_rng(0)
-        course = self.course(self.draw_course(rng, 6), np.arange(4.0)).reshape(-1, 5)
+        course = self.course(self.draw_course(rng, [task] * 6), np.arange(4.0)[None]).reshape(-1, 5)
         strength = [SERVO_TORQUE_N_M * task.get(f"gain_{joint}", 1.0) for joint in JOINT_RANGES]
         for pose in course:
             data.qpos[:] = pose

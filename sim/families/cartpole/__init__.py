@@ -9,11 +9,10 @@ import numpy as np
 
 from reptile_agent.spec import RobotSpec, Signal
 from reptile_agent.task import Task
-from sim.family import MujocoFamily
+from sim.family import Fields, MujocoFamily
 from sim.variations import Variation, column
 
 if TYPE_CHECKING:
-    from mujoco.batch import Batch
     from torch import Tensor
 
 MAX_FORCE_N = 10.0
@@ -85,41 +84,50 @@ class Cartpole(MujocoFamily):
             why="motor constant with temperature, and a sagging battery",
         ),
     )
-    held_out_names = ("reversed",)
-    """1.0: the motor's leads are exchanged."""
+    held_out = (
+        Variation(
+            name="reversed",
+            unit="0 or 1",
+            nominal=0.0,
+            train=(0.0, 0.0),
+            beyond=(0.0, 1.0),
+            why="the motor's leads are exchanged: a wiring mistake after maintenance",
+            choices=(0.0, 1.0),
+        ),
+    )
 
-    def apply(self, batch: Batch, tasks: list[Task]) -> None:
+    def apply(self, fields: Fields, tasks: list[Task]) -> None:
         """Write mass, length, friction and gain of every lane."""
         model, value = self.model, {v.name: column(tasks, v) for v in self.variations}
         mass, length = value["pole_mass"], value["pole_length"]
         # A slender rod: inertia across grows with mass and the square of its length.
-        batch.expand("body_mass")[:, 2] = mass * model.body_mass[2]
-        inertia = batch.expand("body_inertia")
+        fields.expand("body_mass")[:, 2] = mass * model.body_mass[2]
+        inertia = fields.expand("body_inertia")
         inertia[:, 2] = mass[:, None] * model.body_inertia[2]
         inertia[:, 2, :2] *= length[:, None] ** 2
-        batch.expand("body_ipos")[:, 2] = length[:, None] * model.body_ipos[2]
-        batch.expand("dof_damping")[:] = value["friction"][:, None] * model.dof_damping
+        fields.expand("body_ipos")[:, 2] = length[:, None] * model.body_ipos[2]
+        fields.expand("dof_damping")[:] = value["friction"][:, None] * model.dof_damping
         sign = [-1.0 if task.get("reversed", 0.0) > 0.5 else 1.0 for task in tasks]
         gear = model.actuator_gear[0, 0] * value["gain"] * np.array(sign)
-        batch.expand("actuator_gear")[:, 0, 0] = gear
+        fields.expand("actuator_gear")[:, 0, 0] = gear
 
-    def command(self, action: np.ndarray, tasks: list[Task]) -> np.ndarray:
+    def mixing(self, tasks: list[Task]) -> np.ndarray:
         """Force in N to the motor's -1..1."""
-        return super().command(action, tasks) / MAX_FORCE_N
+        return super().mixing(tasks) / MAX_FORCE_N
 
     def initial_state(self, rng: np.random.Generator, lanes: int) -> tuple[np.ndarray, np.ndarray]:
         """Hanging down, near the middle of the rail."""
         slider, hinge = rng.uniform(-0.1, 0.1, lanes), np.pi + rng.uniform(-0.1, 0.1, lanes)
         return np.stack([slider, hinge], axis=1), np.zeros((lanes, 2))
 
-    def draw_course(self, rng: np.random.Generator, lanes: int) -> dict[str, np.ndarray]:
+    def draw_course(self, rng: np.random.Generator, tasks: list[Task]) -> dict[str, np.ndarray]:
         """A mark that stands still."""
-        return {"mark": rng.uniform(-0.5, 0.5, (lanes, 1))}
+        return {"mark": rng.uniform(-0.5, 0.5, (len(tasks), 1))}
 
     def course(self, parameters: dict[str, np.ndarray], time_s: np.ndarray) -> np.ndarray:
         """The mark, [lanes, times, 1]."""
         mark = parameters["mark"][:, None]
-        return np.broadcast_to(mark, (mark.shape[0], time_s.size, 1)).astype(np.float32)
+        return np.broadcast_to(mark, (len(mark), time_s.shape[-1], 1)).astype(np.float32)
 
     def draw_held_out(self, rng: np.random.Generator) -> Task:
         """The motor pushes the other way: no training task does that."""

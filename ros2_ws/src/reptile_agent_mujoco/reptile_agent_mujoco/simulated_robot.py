@@ -72,7 +72,7 @@ class SimulatedRobot:
     def hold(self) -> None:
         """Stay: position servos keep what is measured now; efforts and velocities become zero."""
         columns = self.family.robot.servo_columns()
-        measured = self.family.observe(self._sim.batch)[0].astype(np.float64)
+        measured = self._sim.state()[0].astype(np.float64)
         self._action = np.where(columns >= 0, measured[columns], 0.0)
 
     def tick(self) -> None:
@@ -82,7 +82,7 @@ class SimulatedRobot:
             UnstableError: the physics diverged.
         """
         batch = self._sim.batch
-        batch.ctrl[:] = self.family.command(self._action[None], self._sim.tasks)
+        self._sim.command(self._action[None])
         batch.step(nstep=self._substeps, stage=mujoco.mjtStage.mjSTAGE_VEL)
         if not (np.isfinite(batch.qpos).all() and np.isfinite(batch.qvel).all()):
             raise UnstableError(
@@ -92,7 +92,7 @@ class SimulatedRobot:
 
     def read(self) -> JointReading:
         """All observed joints; NaN where the robot does not measure a quantity."""
-        observed = self.family.observe(self._sim.batch)[0].tolist()
+        observed = self._sim.state()[0].tolist()
         names = [signal.name for signal in self.family.robot.observations]
         by_name = dict(zip(names, observed))
         joints = list(self.family.robot.observed_joints)
