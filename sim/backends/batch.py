@@ -20,6 +20,10 @@ from sim.sensors import Sensors
 
 log = logging.getLogger(__name__)
 
+LOOK_AHEAD = 64
+"""Control periods for which references are computed at once: one by one they cost more than the
+physics of a small batch."""
+
 
 class UnstableError(ValueError):
     """A lane's physics diverged: its task, or what it was commanded, is out of reason."""
@@ -52,8 +56,11 @@ class BatchSim:
         threads = threads or min(len(os.sched_getaffinity(0)), self.num_envs)
         self.batch = batch.Batch(family.model, self.num_envs, threads)
         self._low, self._high = limits(family.robot.actions)
-        self._columns = np.asarray(family.columns)
+        self._allowed = np.zeros((self.num_envs, self._low.size), np.float32)
+        self._ctrl, self._columns = self.batch.ctrl, _state_columns(family)
         self._steps = np.zeros(self.num_envs, int)
+        self._ahead = np.zeros((self.num_envs, 0, len(family.robot.references)), np.float32)
+        self._at = 0
         self._sensors: Sensors | None = None
         self.course: dict[str, np.ndarray] = {}
         self.set_tasks(tasks)
@@ -73,6 +80,7 @@ class BatchSim:
         self.family.apply(self.batch, self.tasks)
         self.batch.set_const()
         self._mixing = np.ascontiguousarray(self.family.mixing(self.tasks))
+        self._gains = _diagonals(self._mixing)
         sensing = self.family.sensing(self.tasks)
         if sensing is None:
             self._sensors = None
@@ -102,18 +110,23 @@ class BatchSim:
 
     def reference(self, horizon: int) -> np.ndarray:
         """The reference of the next `horizon` periods, float32 [num_envs, horizon, ref_dim]."""
-        steps = self._steps[:, None] + 1 + np.arange(horizon)
-        return self.family.course(self.course, steps * self.family.robot.control_period_s)
+        if self._at + horizon > self._ahead.shape[1]:
+            every = np.ones(self.num_envs, bool)
+            self._ahead, self._at = self._course(every, max(horizon, LOOK_AHEAD)), 0
+        return self._ahead[:, self._at : self._at + horizon]
 
     def state(self) -> np.ndarray:
         """What perfect sensors would see now, float32 [num_envs, obs_dim]."""
-        state = np.concatenate([self.batch.qpos, self.batch.qvel], axis=1, dtype=np.float32)
-        return np.take(state, self._columns, axis=1)
+        return np.array(self.batch.state[:, self._columns], np.float32)
 
     def command(self, action: np.ndarray) -> None:
         """Set the actuators' controls to an action [num_envs, act_dim], within its limits."""
-        allowed = np.clip(action, self._low, self._high)
-        np.einsum("lua,la->lu", self._mixing, allowed, out=self.batch.ctrl)
+        np.maximum(action, self._low, out=self._allowed)
+        np.minimum(self._allowed, self._high, out=self._allowed)
+        if self._gains is None:
+            np.einsum("lua,la->lu", self._mixing, self._allowed, out=self._ctrl)
+        else:
+            np.multiply(self._allowed, self._gains, out=self._ctrl)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Advance one control period; see `VecSim.step`.
@@ -133,17 +146,18 @@ class BatchSim:
         reference = self.reference(1)[:, 0]
         self.command(action)
         before = self.state()
-        self.batch.step(nstep=self.family.substeps, stage=mujoco.mjtStage.mjSTAGE_VEL)
+        self.batch.step(nstep=self.family.substeps)
         after = self.state()
         self._steps += 1
-        bad = ~(np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
-        trouble = ""
-        if bad.any():
-            trouble = self._start_diverged_anew(bad, after)
-            after[bad] = before[bad]
+        self._at += 1
+        diverged, trouble = None, ""
+        if not np.vdot(after, after) < mujoco.mjMAXVAL**2:
+            diverged, trouble = self._start_diverged_anew(before, after)
         arrays = (before, np.asarray(action, np.float32), after, reference)
         reward = self.family.reward(*(torch.from_numpy(a) for a in arrays)).numpy()
-        terminated = self.family.terminated(after) | bad
+        terminated = self.family.terminated(after)
+        if diverged is not None:
+            terminated = terminated | diverged
         truncated = self._steps >= self.family.episode_steps
         self.obs = after if self._sensors is None else self._sensors.read(after)
         if trouble and self.unstable == "raise":
@@ -163,9 +177,25 @@ class BatchSim:
         for name, value in course.items():
             self.course[name][some] = value[some]
         self._steps[some] = 0
+        self._ahead = self._ahead[:, self._at :].copy()  # not in place: it was handed out
+        self._at = 0
+        self._ahead[some] = self._course(some, self._ahead.shape[1])
 
-    def _start_diverged_anew(self, bad: np.ndarray, after: np.ndarray) -> str:
-        """Put diverged lanes back to a start; returns what to say of the first."""
+    def _course(self, some: np.ndarray, periods: int) -> np.ndarray:
+        """References of some lanes from the next period on, float32 [some, periods, ref_dim]."""
+        steps = self._steps[some, None] + 1 + np.arange(periods)
+        parameters = {name: value[some] for name, value in self.course.items()}
+        return self.family.course(parameters, steps * self.family.robot.control_period_s)
+
+    def _start_diverged_anew(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, str]:
+        """Put diverged lanes back to a start, and `after` to what was `before`.
+
+        Returns:
+            The lanes, bool [num_envs], and what to say of the first.
+        """
+        bad = ~(np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
+        if not bad.any():
+            return bad, ""
         lane = int(np.argmax(bad))
         trouble = (
             f"family '{self.family.name}', lane {lane} diverged at step {self._steps[lane]}: task "
@@ -173,4 +203,23 @@ class BatchSim:
         )
         log.warning("%s (%d lanes in all; they start anew)", trouble, bad.sum())
         self._restart(bad, np.random.default_rng(self._steps.max()))
-        return trouble
+        after[bad] = before[bad]
+        return bad, trouble
+
+
+def _state_columns(family: MujocoFamily) -> slice | np.ndarray:
+    """Where the family's columns lie in a row of the batch's state; a slice where they can."""
+    # A row begins with the time, then come positions and velocities.
+    columns = np.asarray(family.columns) + mujoco.mj_stateSize(
+        family.model, int(mujoco.mjtState.mjSTATE_TIME)
+    )
+    in_a_row = columns.size and (np.diff(columns) == 1).all()
+    return slice(int(columns[0]), int(columns[-1]) + 1) if in_a_row else columns
+
+
+def _diagonals(mixing: np.ndarray) -> np.ndarray | None:
+    """Diagonals [lanes, nu] if every lane's matrix is diagonal: then a product is enough."""
+    if mixing.shape[1] != mixing.shape[2]:
+        return None
+    gains = np.ascontiguousarray(np.einsum("luu->lu", mixing))
+    return gains if np.count_nonzero(mixing) == np.count_nonzero(gains) else None

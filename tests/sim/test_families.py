@@ -86,19 +86,25 @@ def test_observations_are_named_in_the_order_in_which_they_come(family):
     ]
 
 
-@pytest.mark.parametrize("split", ["train", "extrapolated", "held_out"])
-def test_the_mass_matrix_of_every_variant_is_positive_definite(family, split):
-    tasks = family.splits()[split]
-    sim, model = BatchSim(family, tasks), family.build().compile()
-    data, matrix = mujoco.MjData(model), np.zeros((model.nv, model.nv))
-    rng = np.random.default_rng(0)
+def test_the_mass_matrix_is_positive_definite_over_the_whole_range(family):
+    ends = [{v.name: end} for v in (*family.variations, *family.held_out) for end in v.beyond]
+    low, high = ({v.name: v.beyond[side] for v in family.variations} for side in (0, 1))
+    frozen = family.splits()
+    tasks = [{}, *ends, low, high, *frozen["extrapolated"], *frozen["held_out"]]
+    sim, rng = BatchSim(family, tasks), np.random.default_rng(0)
+    qpos, _ = family.initial_state(rng, len(tasks))
     for lane in range(len(tasks)):
-        for name in ("body_mass", "body_inertia", "body_ipos"):
-            getattr(model, name)[:] = sim.batch.expand(name)[lane]
-        data.qpos[:] = rng.uniform(-1, 1, model.nq)
+        model = sim.batch.get_model(lane)
+        data, matrix = mujoco.MjData(model), np.zeros((model.nv, model.nv))
+        data.qpos[:] = qpos[lane]
+        hinges = model.jnt_qposadr[model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE]
+        data.qpos[hinges] += rng.uniform(-1, 1, hinges.size)
         mujoco.mj_forward(model, data)
         mujoco.mj_fullM(model, data, matrix)
-        assert np.linalg.eigvalsh(matrix).min() > 1e-4
+        assert np.linalg.eigvalsh(matrix).min() > 1e-5, tasks[lane]
+        # What no rigid body can have: a principal inertia above the sum of the other two.
+        inertia = np.sort(model.body_inertia[1:], axis=1)
+        assert (inertia[:, 2] <= (inertia[:, 0] + inertia[:, 1]) * (1 + 1e-6)).all(), tasks[lane]
 
 
 def test_the_longest_and_heaviest_pole_has_the_inertia_of_its_rod(cartpole):
@@ -255,3 +261,23 @@ def test_an_xml_that_does_not_fit_the_robot_is_refused(family):
 
     with pytest.raises(ValueError, match=r"substeps of .* are not the control period"):
         _ = Slower().model
+
+
+def test_a_model_without_actuators_is_refused(cartpole):
+    class Idle(Cartpole):
+        def build(self):
+            spec = super().build()
+            for actuator in list(spec.actuators):
+                spec.delete(actuator)
+            return spec
+
+    with pytest.raises(ValueError, match="'cartpole' has no actuators.*add an <actuator> section"):
+        _ = Idle().model
+
+
+def test_an_observation_that_the_model_does_not_have_is_refused():
+    class Curious(Cartpole):
+        columns = np.arange(5)
+
+    with pytest.raises(ValueError, match="observes column 4 of the state, its model has 2 pos"):
+        _ = Curious().model
