@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "make a bundle of a trained start: the folder that a robot needs",
     "verify": "check a bundle: hashes, operators, and its graphs against torch",
     "inspect": "show what is in a bundle",
+    "play": "see a task and a policy: a video, a window, and what came of it",
     "demo": "all of it: train, export, and a ROS 2 robot that breaks and adapts",
 }
 USAGE = """usage: reptile-agent COMMAND [arguments]
@@ -67,6 +68,9 @@ def _run(name: str, arguments: list[str]) -> int:
         # KeyError quotes its message, and is no message to a user: it is a bug, and shown whole.
         if isinstance(error, KeyError | IndexError):
             raise
+        print(f"reptile-agent {name}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:  # an optional package of the family
         print(f"reptile-agent {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,10 +16,14 @@ import numpy as np
 from reptile_agent.spec import RobotSpec
 from reptile_agent.task import Task, VecSim
 from sim import splits
-from sim.variations import Variation
+from sim.varied import VariedFamily
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Array = Any
+"""What a reward takes: tensors, in training and in the planner's graph. One that keeps to what
+NumPy's arrays can do as well spares every step of a simulation the way through torch."""
 
 
 class Fields(Protocol):
@@ -31,14 +34,10 @@ class Fields(Protocol):
         ...
 
 
-class MujocoFamily(ABC):
+class MujocoFamily(VariedFamily, ABC):
     """Base of the families in `sim/families/`; see `reptile_agent.task.TaskFamily`."""
 
-    name: str
     robot: RobotSpec
-    variations: tuple[Variation, ...]
-    held_out: tuple[Variation, ...] = ()
-    """What only the split held_out varies; its range of training is the nominal value alone."""
     folder: Path
     """Where the family's MJCF `<name>.xml` and its `splits.json` lie."""
     substeps: int
@@ -81,40 +80,19 @@ class MujocoFamily(ABC):
 
     def splits(self) -> dict[str, list[Task]]:
         """Frozen tasks by split."""
-        return splits.read(self.folder / "splits.json")
+        path = self.folder / "splits.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"family '{self.name}' has no {path}; draw and freeze its splits: "
+                f"python -m sim.freeze_splits {self.name}"
+            )
+        return splits.read(path)
 
     def make_sim(self, tasks: list[Task]) -> VecSim:
         """All tasks side by side on MuJoCo's own thread pool; what diverges starts anew."""
         from sim.backends.batch import BatchSim
 
         return BatchSim(self, tasks, unstable="terminate")
-
-    def describe(self) -> list[dict[str, Any]]:
-        """The variations as rows; `held_out` tells those that only that split has."""
-        rows = [asdict(v) | {"held_out": False} for v in self.variations]
-        return rows + [asdict(v) | {"held_out": True} for v in self.held_out]
-
-    def check(self, tasks: list[Task]) -> None:
-        """Refuse tasks that this family does not know.
-
-        Raises:
-            LookupError: a variation has another name.
-            ValueError: a value is outside its widest range, or not finite.
-        """
-        known = {v.name: v for v in (*self.variations, *self.held_out)}
-        for task in tasks:
-            for name, value in task.items():
-                if name not in known:
-                    raise LookupError(
-                        f"family '{self.name}' has no variation '{name}' "
-                        f"(there are: {', '.join(sorted(known))})"
-                    )
-                try:
-                    known[name].check(value)
-                except ValueError as error:
-                    raise ValueError(
-                        f"variation '{name}' of family '{self.name}' {error}"
-                    ) from error
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -155,9 +133,14 @@ class MujocoFamily(ABC):
     def apply(self, fields: Fields, tasks: list[Task]) -> None:
         """Write the tasks' values into the per-lane fields, starting from the nominal model."""
 
-    @abstractmethod
-    def initial_state(self, rng: np.random.Generator, lanes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and velocities at the start of an episode, [lanes, nq] and [lanes, nv]."""
+    def initial_state(
+        self, rng: np.random.Generator, tasks: list[Task]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities at the start of an episode, [tasks, nq] and [tasks, nv].
+
+        By default the pose that the model is built in, at rest.
+        """
+        return np.tile(self.model.qpos0, (len(tasks), 1)), np.zeros((len(tasks), self.model.nv))
 
     @abstractmethod
     def draw_course(self, rng: np.random.Generator, tasks: list[Task]) -> dict[str, np.ndarray]:
@@ -172,9 +155,15 @@ class MujocoFamily(ABC):
             time_s: since the episode's start, [lanes, times], or [1, times] for all lanes alike.
         """
 
-    @abstractmethod
     def draw_held_out(self, rng: np.random.Generator) -> Task:
-        """Values of the held-out kind."""
+        """Values of the held-out kind; by default one of `held_out`, away from its nominal value.
+
+        Without `held_out` there is no other kind, and that split is drawn like in_range.
+        """
+        if not self.held_out:
+            return {}
+        chosen = self.held_out[rng.integers(len(self.held_out))]
+        return {chosen.name: chosen.draw_beyond(rng)}
 
     @abstractmethod
     def feasible(self, task: Task) -> bool:

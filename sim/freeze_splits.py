@@ -6,9 +6,30 @@ Results quoted for the old splits are void afterwards.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+
+from reptile_agent.task import Task
 from sim import registry, splits
-from sim.family import MujocoFamily
+from sim.variations import Variation
+
+
+@runtime_checkable
+class Freezable(Protocol):
+    """A family whose splits lie in its folder."""
+
+    folder: Path
+    variations: tuple[Variation, ...]
+
+    def draw_held_out(self, rng: np.random.Generator) -> Task:
+        """Values of the held-out kind."""
+        ...
+
+    def feasible(self, task: Task) -> bool:
+        """Whether a controller could solve the task."""
+        ...
 
 
 def main() -> None:
@@ -18,7 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     family = registry.get(args.family)
-    if not isinstance(family, MujocoFamily):
+    if not isinstance(family, Freezable):
         raise SystemExit(f"family '{args.family}' does not keep its splits in a file of this kind")
     drawn = splits.draw(family.variations, family.draw_held_out, family.feasible, args.seed)
     splits.write(family.folder / "splits.json", drawn, args.seed)

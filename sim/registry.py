@@ -4,14 +4,18 @@ A package of yours joins by an entry point of the group `reptile_agent.families`
 
     [project.entry-points."reptile_agent.families"]
     my_robot = "my_package.family:MyFamily"
+
+Any gymnasium environment is one too: `gymnasium:Pendulum-v1?g=5..15`.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from reptile_agent.task import TaskFamily
+from sim.gymnasium_query import PREFIX
 
 GROUP = "reptile_agent.families"
 
@@ -28,13 +32,32 @@ def get(name: str) -> TaskFamily:
     Raises:
         LookupError: there is none.
     """
+    if name.startswith(PREFIX):
+        return _of_gymnasium(name)
     points = _points()
     if name not in points:
         raise LookupError(
             f"no task family '{name}' (there are: {', '.join(sorted(points))}); a package "
-            f"registers its own by an entry point of the group '{GROUP}'"
+            f"registers its own by an entry point of the group '{GROUP}', and '{PREFIX}ID' is any "
+            f"environment of gymnasium"
         )
-    return points[name].load()()
+    point = points[name]
+    if not hasattr(import_module(point.module), point.attr):
+        raise LookupError(
+            f"task family '{name}' is registered as '{point.value}', and that module has no "
+            f"'{point.attr}'; mend the entry point and install the package again"
+        )
+    return point.load()()
+
+
+def _of_gymnasium(name: str) -> TaskFamily:
+    try:
+        from sim.gymnasium_family import from_name
+    except ModuleNotFoundError as error:
+        raise LookupError(
+            f"family '{name}' needs gymnasium: {error}; pip install 'reptile-agent[train]'"
+        ) from error
+    return from_name(name)
 
 
 @cache

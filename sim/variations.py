@@ -62,13 +62,13 @@ class Variation:
         """Refuse what no robot of the family has.
 
         Raises:
-            ValueError: the value is not finite, outside `beyond`, or not whole where it must be.
+            ValueError: the value is not finite, outside `beyond`, or none of the choices.
         """
         low, high = self.beyond
         if not low <= value <= high:
             raise ValueError(f"is {value}, outside its range {low}..{high}")
-        if self.choices and not float(value).is_integer():
-            raise ValueError(f"is {value}, not a whole number")
+        if self.choices and value not in self.choices:
+            raise ValueError(f"is {value}, not one of {self.choices}")
 
     def _between(self, rng: np.random.Generator, low: float, high: float) -> float:
         if self.log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from reptile_agent.commands.console import UserError, console
+from reptile_agent.commands.interrupt import Interrupt
 from reptile_agent.meta.trainer import TrainConfig, Trainer
 from reptile_agent.provenance import git_commit, versions
 from sim import registry
@@ -49,7 +50,7 @@ class Command:
 
     def run(self) -> int:
         """Train."""
-        out = self.out or Path("runs") / self.family
+        out = self.out or Path("runs") / re.sub(r"[^\w.=,-]+", "_", self.family)
         family = registry.get(self.family)
         out.mkdir(parents=True, exist_ok=True)
         writer = SummaryWriter(str(out / "tensorboard"))
@@ -86,7 +87,7 @@ def train(trainer: Trainer, out: Path) -> int:
     # Without a terminal a bar would be lines and lines: then one line per stage.
     quiet = not console.is_terminal
     stage = ""
-    with Progress(*columns, console=console, disable=quiet) as progress, _Interrupt() as interrupt:
+    with Progress(*columns, console=console, disable=quiet) as progress, Interrupt() as interrupt:
         bar = progress.add_task("starting", total=trainer.total_iterations)
         for doing in trainer.run():
             progress.update(bar, description=doing, completed=trainer.done_iterations)
@@ -105,20 +106,3 @@ def train(trainer: Trainer, out: Path) -> int:
     trainer.save(checkpoint)
     console.print(f"trained: {checkpoint} (tensorboard --logdir {out})")
     return 0
-
-
-class _Interrupt:
-    """Ctrl-C waits for the end of an iteration, where a checkpoint is whole; a second does not."""
-
-    asked = False
-
-    def __enter__(self) -> _Interrupt:
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._before)

@@ -34,8 +34,10 @@ class Command:
         """Load, which checks sizes and hashes, then compare."""
         bundle = Bundle.load(self.bundle)
         family = bundle.manifest.provenance.family
-        known = family in registry.names()
-        reward = registry.get(family).reward if known else None
+        try:
+            reward = registry.get(family).reward
+        except LookupError:
+            reward = None
         rows = parity.verify(bundle, reward, self.inner_steps)
         files = [parity.Row(f"{name}: size and sha256", 0.0, 0.0) for name in bundle.manifest.files]
         rows = [*files, *rows]
@@ -45,7 +47,7 @@ class Command:
                 "bundle": str(self.bundle),
                 "passed": passed,
                 "start_sha256": bundle.manifest.start_sha256,
-                "planner_compared": known,
+                "planner_compared": reward is not None,
                 "rows": [row.as_dict() for row in rows],
             }
             print(json.dumps(document, indent=1))
@@ -56,7 +58,7 @@ class Command:
         ]
         columns = ["check", "relative error", "limit", "verdict"]
         console.print(table(str(self.bundle), columns, shown))
-        if not known:
+        if reward is None:
             console.print(
                 f"the planner was not compared: task family '{family}' is not installed here"
             )

@@ -131,6 +131,8 @@ class Trainer:
             )
         self._tasks = split[: config.tasks]
         robot = family.robot
+        blank = (robot.observations, robot.actions, robot.observations, robot.references)
+        family.reward(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
         capacity = config.rounds * config.round_steps
         replay = Replay(capacity, len(robot.observations), len(robot.actions), config.tasks)
         self.state = TrainState(round=0, iteration=0, replay=replay)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import mujoco
 import numpy as np
@@ -15,6 +16,7 @@ from mujoco import batch
 
 from reptile_agent.spec import limits
 from reptile_agent.task import Task
+from sim.backends.delay_lines import position_servos
 from sim.family import MujocoFamily
 from sim.sensors import Sensors
 
@@ -58,6 +60,8 @@ class BatchSim:
         self._low, self._high = limits(family.robot.actions)
         self._allowed = np.zeros((self.num_envs, self._low.size), np.float32)
         self._ctrl, self._columns = self.batch.ctrl, _state_columns(family)
+        self._delay_lines = position_servos(family.model)
+        self._reward = _reward_of_arrays(family)
         self._steps = np.zeros(self.num_envs, int)
         self._ahead = np.zeros((self.num_envs, 0, len(family.robot.references)), np.float32)
         self._at = 0
@@ -135,12 +139,10 @@ class BatchSim:
             ValueError: an action is not finite or of another shape; nothing has moved then.
             UnstableError: a lane diverged; the lane, its task and its step are named.
         """
-        import torch
-
         expected = (self.num_envs, self._low.size)
         if action.shape != expected:
             raise ValueError(f"actions have shape {action.shape}, expected {expected}")
-        if not np.isfinite(action).all():
+        if not np.vdot(action, action) < np.inf and not np.isfinite(action).all():
             lane = int(np.argmin(np.isfinite(action).all(axis=1)))
             raise ValueError(f"the action of lane {lane} is not finite: {action[lane]}")
         reference = self.reference(1)[:, 0]
@@ -153,8 +155,7 @@ class BatchSim:
         diverged, trouble = None, ""
         if not np.vdot(after, after) < mujoco.mjMAXVAL**2:
             diverged, trouble = self._start_diverged_anew(before, after)
-        arrays = (before, np.asarray(action, np.float32), after, reference)
-        reward = self.family.reward(*(torch.from_numpy(a) for a in arrays)).numpy()
+        reward = self._reward(before, np.asarray(action, np.float32), after, reference)
         terminated = self.family.terminated(after)
         if diverged is not None:
             terminated = terminated | diverged
@@ -166,10 +167,12 @@ class BatchSim:
 
     def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:
         """Put lanes in an initial state, with a course."""
-        qpos, qvel = self.family.initial_state(rng, self.num_envs)
+        qpos, qvel = self.family.initial_state(rng, self.tasks)
         ids = None if some.all() else np.flatnonzero(some)
         self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
         self.batch.qpos[some], self.batch.qvel[some] = qpos[some], qvel[some]
+        for line, joint in self._delay_lines:
+            self.batch.history[some, line] = qpos[some, joint, None]
         self.batch.forward(ids)
         course = self.family.draw_course(rng, self.tasks)
         if not self.course:
@@ -215,6 +218,19 @@ def _state_columns(family: MujocoFamily) -> slice | np.ndarray:
     )
     in_a_row = columns.size and (np.diff(columns) == 1).all()
     return slice(int(columns[0]), int(columns[-1]) + 1) if in_a_row else columns
+
+
+def _reward_of_arrays(family: MujocoFamily) -> Callable[..., np.ndarray]:
+    """The family's reward, float32 [lanes] of arrays; by way of torch where it must be."""
+    robot, reward = family.robot, cast("Callable[..., Any]", family.reward)
+    roles = (robot.observations, robot.actions, robot.observations, robot.references)
+    try:
+        reward(*(np.ones((1, len(role)), np.float32) for role in roles))
+    except (AttributeError, TypeError):
+        import torch
+
+        return lambda *arrays: reward(*map(torch.from_numpy, arrays)).numpy()
+    return lambda *arrays: np.asarray(reward(*arrays), np.float32)
 
 
 def _diagonals(mixing: np.ndarray) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from reptile_agent.spec import limits
 from reptile_agent.task import TaskFamily, VecSim
 from sim import registry
 from sim.backends.batch import BatchSim
+from sim.backends.delay_lines import position_servos
 from sim.families.arm import Arm
 from sim.families.cartpole import Cartpole
 
@@ -27,11 +28,6 @@ def cartpole() -> Cartpole:
     return registry.get("cartpole")
 
 
-@pytest.fixture(params=["arm", "cartpole"])
-def family(request):
-    return registry.get(request.param)
-
-
 def held(sim: BatchSim, steps: int, target: float = 0.0) -> np.ndarray:
     """Command one pose for so long; observations [lanes, steps, obs_dim]."""
     action = np.full((sim.num_envs, len(sim.family.robot.actions)), target, np.float32)
@@ -40,6 +36,8 @@ def held(sim: BatchSim, steps: int, target: float = 0.0) -> np.ndarray:
 
 def at_rest(sim: BatchSim) -> BatchSim:
     sim.batch.qpos[:], sim.batch.qvel[:] = 0.0, 0.0
+    for line, _ in position_servos(sim.family.model):
+        sim.batch.history[:, line] = 0.0
     sim.batch.forward()
     return sim
 
@@ -76,14 +74,20 @@ def test_what_a_simulator_returned_is_not_overwritten_by_its_next_step(family):
 
 
 def test_observations_are_named_in_the_order_in_which_they_come(family):
-    sim = family.make_sim([{}])
-    names = [f"{s.joint}.{s.quantity}" for s in family.robot.observations]
-    joints = [family.model.joint(i).name for i in range(family.model.njnt)]
-    assert names == [f"{j}.position" for j in joints] + [f"{j}.velocity" for j in joints]
-    np.testing.assert_array_equal(sim.obs[0, : len(joints)], np.float32(sim.batch.qpos[0]))
-    assert [family.model.actuator(i).name for i in range(family.model.nu)] == [
-        a.joint for a in family.robot.actions
-    ]
+    sim, model = BatchSim(family, [{}]), family.model
+    named = {}  # a free joint's columns have names of the family's own
+    for joint in (model.joint(i) for i in range(model.njnt)):
+        if joint.type[0] != mujoco.mjtJoint.mjJNT_FREE:
+            named[joint.qposadr[0]] = f"{joint.name}.position"
+            named[model.nq + joint.dofadr[0]] = f"{joint.name}.velocity"
+    assert len(family.columns) == len(family.robot.observations)
+    for signal, column in zip(family.robot.observations, family.columns):
+        assert signal.name == named.get(column, signal.name)
+    state = np.concatenate([sim.batch.qpos[0], sim.batch.qvel[0]])
+    np.testing.assert_array_equal(sim.state()[0], np.float32(state[family.columns]))
+    commanded = [action.joint for action in family.robot.actions]
+    if set(commanded) <= {model.joint(i).name for i in range(model.njnt)}:
+        assert [model.actuator(i).name for i in range(model.nu)] == commanded
 
 
 def test_the_mass_matrix_is_positive_definite_over_the_whole_range(family):
@@ -92,7 +96,7 @@ def test_the_mass_matrix_is_positive_definite_over_the_whole_range(family):
     frozen = family.splits()
     tasks = [{}, *ends, low, high, *frozen["extrapolated"], *frozen["held_out"]]
     sim, rng = BatchSim(family, tasks), np.random.default_rng(0)
-    qpos, _ = family.initial_state(rng, len(tasks))
+    qpos, _ = family.initial_state(rng, tasks)
     for lane in range(len(tasks)):
         model = sim.batch.get_model(lane)
         data, matrix = mujoco.MjData(model), np.zeros((model.nv, model.nv))
@@ -152,6 +156,18 @@ def test_latency_delays_the_response_by_that_long(arm):
         moved = np.abs(sim.batch.qpos[:, 0] - start) > 1e-3
         first_moved = np.where((first_moved < 0) & moved, substep, first_moved)
     np.testing.assert_array_equal(first_moved - first_moved[0], [0, 4, 12])
+
+
+def test_a_late_servo_stays_where_it_is_until_its_first_command_arrives(arm):
+    sims = [BatchSim(arm, [{"latency_s": 0.06, "payload_kg": 0.0}]) for _ in range(2)]
+    for sim, action in zip(sims, (-0.3, 0.3)):
+        sim.reset(seed=4)
+        assert np.abs(sim.state()[0, [0, 4]]).min() > 0.02
+        sim.step(np.full((1, 5), action, np.float32))
+    # 0.04 of 0.06 s: what was commanded plays no part yet, and no servo runs to its zero.
+    np.testing.assert_array_equal(sims[0].state(), sims[1].state())
+    start = BatchSim(arm, [{}]).reset(seed=4)
+    assert np.abs(sims[0].state()[0, [0, 4]] - start[0, [0, 4]]).max() < 0.005
 
 
 def test_a_ramp_turns_gravity_but_not_its_strength(arm):
@@ -271,7 +287,7 @@ def test_a_model_without_actuators_is_refused(cartpole):
                 spec.delete(actuator)
             return spec
 
-    with pytest.raises(ValueError, match="'cartpole' has no actuators.*add an <actuator> section"):
+    with pytest.raises(ValueError, match=r"'cartpole' has no actuators.*add an <actuator> section"):
         _ = Idle().model
 
 

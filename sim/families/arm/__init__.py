@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 
 from reptile_agent.spec import RobotSpec, Signal
 from reptile_agent.task import Task
-from sim.family import Fields, MujocoFamily
+from sim.family import Array, Fields, MujocoFamily
 from sim.variations import Variation, column
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 JOINT_RANGES = {
     "shoulder_pan": (-1.91986, 1.91986),
@@ -191,9 +187,11 @@ class Arm(MujocoFamily):
         mixing[swapped] = mixing[swapped][:, [0, 1, 2, 4, 3]]
         return mixing
 
-    def initial_state(self, rng: np.random.Generator, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    def initial_state(
+        self, rng: np.random.Generator, tasks: list[Task]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Near the middle of every joint's range, at rest."""
-        return rng.uniform(-0.2, 0.2, (lanes, 5)), np.zeros((lanes, 5))
+        return rng.uniform(-0.2, 0.2, (len(tasks), 5)), np.zeros((len(tasks), 5))
 
     def draw_course(self, rng: np.random.Generator, tasks: list[Task]) -> dict[str, np.ndarray]:
         """Per joint a middle and two sinusoids, slow enough for a healthy servo."""
@@ -234,7 +232,7 @@ class Arm(MujocoFamily):
                 return False
         return True
 
-    def reward(self, obs: Tensor, action: Tensor, next_obs: Tensor, reference: Tensor) -> Tensor:
+    def reward(self, obs: Array, action: Array, next_obs: Array, reference: Array) -> Array:
         """Minus the mean squared joint error in units of 0.05 rad; 0 is perfect."""
         error = (next_obs[..., :5] - reference) / 0.05
-        return -error.square().mean(-1)
+        return -(error * error).mean(-1)

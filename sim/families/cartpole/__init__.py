@@ -115,8 +115,11 @@ class Cartpole(MujocoFamily):
         """Force in N to the motor's -1..1."""
         return super().mixing(tasks) / MAX_FORCE_N
 
-    def initial_state(self, rng: np.random.Generator, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    def initial_state(
+        self, rng: np.random.Generator, tasks: list[Task]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Hanging down, near the middle of the rail."""
+        lanes = len(tasks)
         slider, hinge = rng.uniform(-0.1, 0.1, lanes), np.pi + rng.uniform(-0.1, 0.1, lanes)
         return np.stack([slider, hinge], axis=1), np.zeros((lanes, 2))
 

@@ -1,0 +1,43 @@
+"""Sensors of WarpSim's worlds, on their device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sim.sensors import MAX_DELAY, Sensors
+
+
+class TensorSensors:
+    """`sim.sensors.Sensors` on a device: the same noise and delay from other random numbers."""
+
+    def __init__(self, noise: np.ndarray, delay: np.ndarray, device: torch.device) -> None:
+        self._device, self._now = device, 0
+        self.change(noise, delay)
+
+    def change(self, noise: np.ndarray, delay: np.ndarray) -> None:
+        """Other sensors, in mid-motion; see `Sensors.change`."""
+        Sensors(noise, delay)  # refuses what no sensor has
+        self._noise = torch.tensor(noise, dtype=torch.float32, device=self._device)
+        self._delay = torch.tensor(delay, dtype=torch.int64, device=self._device)
+
+    def reset(self, state: torch.Tensor, seed: int, lanes: torch.Tensor | None) -> torch.Tensor:
+        """Fill the lines with the first state; returns the first measurement [lanes, obs_dim]."""
+        if lanes is None:
+            self._random = torch.Generator(self._device).manual_seed(seed)
+            self._line = state.repeat(MAX_DELAY + 1, 1, 1)
+        else:
+            self._line = torch.where(lanes[:, None], state, self._line)
+        return self._measure()
+
+    def read(self, state: torch.Tensor) -> torch.Tensor:
+        """One period later: the state goes in, an older one comes out, with noise."""
+        self._now = (self._now + 1) % len(self._line)
+        self._line[self._now] = state
+        return self._measure()
+
+    def _measure(self) -> torch.Tensor:
+        lanes = torch.arange(len(self._delay), device=self._device)
+        late = self._line[(self._now - self._delay) % len(self._line), lanes]
+        noise = torch.randn(late.shape, generator=self._random, device=self._device)
+        return late + self._noise * noise
