@@ -140,8 +140,8 @@ def test_the_others_go_on_when_a_lane_diverges(family, change, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     sims = [BatchSim(family, [{}, change, {}], unstable="terminate") for _ in range(2)]
     action = np.zeros((3, len(family.robot.actions)), np.float32)
-    sims[0].batch.qvel[1, 0] = np.nan
     before = sims[0].state()
+    sims[0].batch.qvel[1, 0] = np.nan
     obs, reward, terminated, _ = sims[0].step(action)
     untouched, wanted, *_ = sims[1].step(action)
     assert terminated.tolist() == [False, True, False]
@@ -256,6 +256,19 @@ def test_a_seed_repeats_an_episode_and_another_one_does_not(family):
     np.testing.assert_array_equal(episodes[0][0], episodes[1][0])
     np.testing.assert_array_equal(episodes[0][1], episodes[1][1])
     assert not np.array_equal(episodes[0][0], episodes[2][0])
+
+
+def test_what_a_caller_does_to_an_observation_changes_no_reward(family):
+    sims = [BatchSim(family, [{}]) for _ in range(2)]
+    action = np.full((1, len(family.robot.actions)), 0.1, np.float32)
+    rewards = []
+    for sim in sims:
+        obs = sim.reset(seed=0)
+        obs += 100.0 * (sim is sims[1])
+        obs = sim.step(action)[0]
+        obs += 100.0 * (sim is sims[1])
+        rewards.append(sim.step(action)[1])
+    np.testing.assert_array_equal(*rewards)
 
 
 def test_an_episode_is_cut_at_its_length(family, monkeypatch):
