@@ -106,11 +106,10 @@ class BatchSim:
         some = np.ones(self.num_envs, bool) if lanes is None else np.asarray(lanes, bool)
         rng = np.random.default_rng(seed)
         self._restart(some, rng)
-        self._last = self.state()
         if self._sensors is None:
-            self.obs = self._last.copy()  # a caller may write into what it was handed
+            self.obs = self.state()
         else:
-            self.obs = self._sensors.reset(self._last, seed, some)
+            self.obs = self._sensors.reset(self.state(), seed, some)
         return self.obs
 
     def reference(self, horizon: int) -> np.ndarray:
@@ -148,9 +147,9 @@ class BatchSim:
             raise ValueError(f"the action of lane {lane} is not finite: {action[lane]}")
         reference = self.reference(1)[:, 0]
         self.command(action)
-        before = self._last
+        before = self.state()
         self.batch.step(nstep=self.family.substeps)
-        self._last = after = self.state()
+        after = self.state()
         self._steps += 1
         self._at += 1
         diverged, trouble = None, ""
@@ -161,7 +160,7 @@ class BatchSim:
         if diverged is not None:
             terminated = terminated | diverged
         truncated = self._steps >= self.family.episode_steps
-        self.obs = after.copy() if self._sensors is None else self._sensors.read(after)
+        self.obs = after if self._sensors is None else self._sensors.read(after)
         if trouble and self.unstable == "raise":
             raise UnstableError(trouble)
         return self.obs, reward, terminated, truncated
@@ -208,7 +207,6 @@ class BatchSim:
         log.warning("%s (%d lanes in all; they start anew)", trouble, bad.sum())
         self._restart(bad, np.random.default_rng(self._steps.max()))
         after[bad] = before[bad]
-        self._last = self.state()
         return bad, trouble
 
 

@@ -25,7 +25,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"WarpSim needs MuJoCo Warp, and {error.name} is not installed: "
-        f"pip install 'mujoco-warp>=4', or use BatchSim"
+        f"pip install 'reptile-agent[gpu]', or use BatchSim"
     ) from error
 
 from reptile_agent.spec import limits

@@ -140,8 +140,8 @@ def test_the_others_go_on_when_a_lane_diverges(family, change, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     sims = [BatchSim(family, [{}, change, {}], unstable="terminate") for _ in range(2)]
     action = np.zeros((3, len(family.robot.actions)), np.float32)
-    before = sims[0].state()
     sims[0].batch.qvel[1, 0] = np.nan
+    before = sims[0].state()
     obs, reward, terminated, _ = sims[0].step(action)
     untouched, wanted, *_ = sims[1].step(action)
     assert terminated.tolist() == [False, True, False]

@@ -14,6 +14,7 @@ import numpy as np
 from reptile_agent.spec import RobotSpec, Signal
 from reptile_agent.task import Task
 from sim.family import Array, Fields, MujocoFamily
+from sim.gravity import on_slope
 from sim.variations import Variation, column
 
 JOINT_RANGES = {
@@ -25,7 +26,6 @@ JOINT_RANGES = {
 }
 SERVO_TORQUE_N_M = 3.35
 """STS3215 stall torque as in arm.xml."""
-GRAVITY = 9.81
 
 
 def _position(joint: str, slack_rad: float = 0.0, max_rate: float | None = None) -> Signal:
@@ -176,9 +176,8 @@ class Arm(MujocoFamily):
 
         fields.expand("dof_frictionloss")[:] = value["friction"][:, None] * model.dof_frictionloss
         fields.expand("dof_damping")[:] = value["damping"][:, None] * model.dof_damping
-        roll, pitch = value["tilt_roll_rad"], value["tilt_pitch_rad"]
-        down = [np.sin(pitch) * np.cos(roll), np.sin(roll), -np.cos(pitch) * np.cos(roll)]
-        fields.expand("opt.gravity")[:] = GRAVITY * np.stack(down, axis=1)
+        gravity = on_slope(value["tilt_roll_rad"], value["tilt_pitch_rad"])
+        fields.expand("opt.gravity")[:] = gravity
 
     def mixing(self, tasks: list[Task]) -> np.ndarray:
         """Servo targets; those of the wrist change places where `swap_wrist` is set."""

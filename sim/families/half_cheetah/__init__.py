@@ -18,6 +18,7 @@ from reptile_agent.spec import RobotSpec, Signal
 from reptile_agent.task import Task
 from sim.families._gymnasium import asset
 from sim.family import Array, Fields, MujocoFamily
+from sim.gravity import on_slope
 from sim.variations import Variation, column
 
 JOINTS = {
@@ -31,7 +32,6 @@ JOINTS = {
 """Joints that have a motor, in the order of the actions, with their ranges in rad."""
 TOTAL_MASS_KG = 14.0
 """As half_cheetah.xml asks for by `settotalmass`."""
-GRAVITY = 9.81
 BEYOND_REACH_M_S = 20.0
 """Faster than the best policies known run (some 17 m/s)."""
 FORWARD = 8
@@ -177,9 +177,7 @@ class HalfCheetah(MujocoFamily):
         gain = column(tasks, GAIN)[:, None] * model.actuator_gainprm[:, 0]
         fields.expand("actuator_gainprm")[..., 0] = gain
         fields.expand("actuator_delay")[:] = column(tasks, LATENCY)[:, None]
-        slope = column(tasks, SLOPE)
-        down = [-np.sin(slope), np.zeros(len(tasks)), -np.cos(slope)]
-        fields.expand("opt.gravity")[:] = GRAVITY * np.stack(down, axis=1)
+        fields.expand("opt.gravity")[:] = on_slope(0.0, -column(tasks, SLOPE))  # x is uphill
 
     def mixing(self, tasks: list[Task]) -> np.ndarray:
         """The action itself, without that of the crippled joint."""

@@ -20,6 +20,7 @@ from array_api_compat import array_namespace
 from reptile_agent.spec import RobotSpec, Signal
 from reptile_agent.task import Task
 from sim.family import Array, Fields, MujocoFamily
+from sim.gravity import on_slope
 from sim.variations import Variation, column
 
 LEGS = ("FL", "FR", "RL", "RR")
@@ -43,7 +44,6 @@ KP, KD = 35.0, 0.5
 """N m/rad and N m s/rad: servos as google-deepmind/mujoco_playground drives the Go1."""
 FRICTION = 0.6
 """Of a foot, as in go2.xml."""
-GRAVITY = 9.81
 BOX_M = 0.12
 """Edge of the box that is carried."""
 BOX_HEIGHT_M = 0.13
@@ -295,9 +295,8 @@ class Quadruped(MujocoFamily):
 
         feet = [model.geom(leg).id for leg in LEGS]
         fields.expand("geom_friction")[:, feet, 0] = value["foot_friction"][:, None]
-        roll, pitch = value["slope_roll_rad"], value["slope_pitch_rad"]
-        down = [np.sin(pitch) * np.cos(roll), np.sin(roll), -np.cos(pitch) * np.cos(roll)]
-        fields.expand("opt.gravity")[:] = GRAVITY * np.stack(down, axis=1)
+        gravity = on_slope(value["slope_roll_rad"], value["slope_pitch_rad"])
+        fields.expand("opt.gravity")[:] = gravity
 
     def initial_state(
         self, rng: np.random.Generator, tasks: list[Task]

@@ -13,6 +13,7 @@ import numpy as np
 from reptile_agent.spec import RobotSpec, Signal
 from reptile_agent.task import Task
 from sim.family import Array, Fields, MujocoFamily
+from sim.gravity import on_slope
 from sim.variations import Variation, column
 
 JOINTS = ("x", "y", "z", "yaw", "pitch", "roll", "left_wheel", "right_wheel")
@@ -30,7 +31,6 @@ FRICTION = 0.8
 """Of a wheel on a dry floor, as in rover.xml."""
 SETTLED_M = -0.0003
 """Height of the base at rest: its weight presses wheels and caster that deep into the floor."""
-GRAVITY = 9.81
 ACCELERATION = 0.9
 """m/s^2: limit of the Create 3's wheels (parameter wheel_accel_limit, 900 mm/s^2)."""
 BOX_M = 0.15
@@ -223,9 +223,8 @@ class Rover(MujocoFamily):
         place = fields.expand("body_ipos")[:, payload]
         place[:, 0], place[:, 1] = value["payload_x_m"], value["payload_y_m"]
 
-        fields.expand("opt.gravity")[:] = _gravity(
-            value["slope_roll_rad"], value["slope_pitch_rad"]
-        )
+        gravity = on_slope(value["slope_roll_rad"], value["slope_pitch_rad"])
+        fields.expand("opt.gravity")[:] = gravity
         fields.expand("actuator_delay")[:] = value["latency_s"][:, None]
 
     def mixing(self, tasks: list[Task]) -> np.ndarray:
@@ -305,7 +304,7 @@ class Rover(MujocoFamily):
         place = np.array([value["payload_x_m"], value["payload_y_m"]])
         centre = (mass[base] * model.body_ipos[base, :2] + mass[payload] * place) / mass.sum()
 
-        gravity = _gravity(value["slope_roll_rad"], value["slope_pitch_rad"])
+        gravity = on_slope(value["slope_roll_rad"], value["slope_pitch_rad"])
         weight, pull = -mass.sum() * gravity[2], mass.sum() * np.hypot(gravity[0], gravity[1])
         shift = mass @ height / mass.sum() * pull / weight
         on_caster = (abs(centre[0]) + shift) / CASTER_M
@@ -321,13 +320,3 @@ class Rover(MujocoFamily):
         """Minus the squared distance from the mark in units of 0.1 m; 0 is perfect."""
         error = (next_obs[..., :2] - reference) / 0.1
         return -(error * error).sum(-1)
-
-
-def _gravity(roll_rad: np.ndarray | float, pitch_rad: np.ndarray | float) -> np.ndarray:
-    """Gravity in the frame of a floor that is not level, m/s^2 [..., 3].
-
-    A positive pitch lets the base roll towards x, a positive roll towards y.
-    """
-    cos, sin = np.cos, np.sin
-    down = [sin(pitch_rad) * cos(roll_rad), sin(roll_rad), -cos(pitch_rad) * cos(roll_rad)]
-    return GRAVITY * np.stack(down, axis=-1)
