@@ -65,7 +65,7 @@ lint: venv ## style, types, and which way imports point
 	@$(ENV); lint-imports
 
 test: venv workspace lint ## all of the above, then the tests
-	@$(SOURCED); pytest -n 2 -rs -m 'not ros'
+	@$(SOURCED); pytest -n 2 --dist loadgroup -rs -m 'not ros'
 	@# One at a time: robots in real time, on a machine that has two cores for them. What fails is
 	@# tried once more, and said (R), since a machine that is busy for a moment fails them too.
 	@$(SOURCED); pytest -rsR -m ros --reruns 1

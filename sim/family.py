@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +33,17 @@ class Fields(Protocol):
     def expand(self, name: str) -> np.ndarray:
         """The field `name` of mjModel, [lanes, ...], to be written into."""
         ...
+
+
+class OneModel:
+    """`Fields` of one model: what is written changes the model itself."""
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self._model = model
+
+    def expand(self, name: str) -> np.ndarray:
+        """The field as a view [1, ...]."""
+        return attrgetter(name)(self._model)[None]
 
 
 class MujocoFamily(VariedFamily, ABC):

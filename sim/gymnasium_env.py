@@ -90,8 +90,9 @@ class Lanes:
         self.tasks = [self._choice[0]] * num_envs
         self.sim = self.family.make_sim(self.tasks)
         if tasks is not None:  # refuse a bad one now, not when it happens to be drawn
-            for task in self._choice:
-                self.sim.set_tasks([task] * num_envs)
+            for first in range(0, len(self._choice), num_envs):
+                some = self._choice[first : first + num_envs]
+                self.sim.set_tasks(some + [some[0]] * (num_envs - len(some)))
             self.sim.set_tasks(self.tasks)
 
     def start(

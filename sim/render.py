@@ -31,6 +31,8 @@ MAX_FPS = 30.0
 GHOST_RGBA = (0.1, 0.7, 0.2, 0.3)
 """The robot as the reference wants it."""
 PROBE = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 8, 8).render()"
+PROBE_S = 60.0
+"""After which a display counts as one that does not answer."""
 
 
 class RenderError(ValueError):
@@ -55,27 +57,19 @@ def choose_backend() -> str:
     for backend in candidates:
         environment = os.environ | {"MUJOCO_GL": backend}
         probe = [sys.executable, "-c", PROBE]
-        if subprocess.run(probe, env=environment, capture_output=True, check=False).returncode == 0:
+        try:
+            done = subprocess.run(
+                probe, env=environment, capture_output=True, check=False, timeout=PROBE_S
+            )
+        except subprocess.TimeoutExpired:  # a display that was forwarded and does not answer
+            continue
+        if done.returncode == 0:
             os.environ["MUJOCO_GL"] = backend
             return backend
     raise RenderError(
         f"no OpenGL to render with (tried MUJOCO_GL={', '.join(candidates)}); install Mesa's EGL "
         f"(Debian: libegl1 libgl1-mesa-dri){', or unset MUJOCO_GL' if asked else ''}"
     )
-
-
-class _OneModel:
-    """`sim.family.Fields` of one model: what is written changes the model itself."""
-
-    def __init__(self, model: mujoco.MjModel) -> None:
-        self._model = model
-
-    def expand(self, name: str) -> np.ndarray:
-        """The field as a view [1, ...]."""
-        value = self._model
-        for part in name.split("."):
-            value = getattr(value, part)
-        return value[None]
 
 
 class Scene:
@@ -89,8 +83,10 @@ class Scene:
     def __init__(self, family: MujocoFamily, task: Task) -> None:
         import mujoco
 
+        from sim.family import OneModel
+
         self.model = _picturesque(family.build())
-        family.apply(_OneModel(self.model), [task])
+        family.apply(OneModel(self.model), [task])
         self.data, self._ghost = mujoco.MjData(self.model), mujoco.MjData(self.model)
         mujoco.mj_setConst(self.model, self.data)
         robot = family.robot

@@ -33,22 +33,29 @@ class Sensors:
         self._noise, self._delay = noise.astype(np.float32), delay.astype(int)
 
     def reset(self, state: np.ndarray, seed: int, lanes: np.ndarray | None = None) -> np.ndarray:
-        """Fill the lines with the first state; returns the first measurement [lanes, obs_dim]."""
+        """Fill lines with a first state; returns the measurement now, [lanes, obs_dim].
+
+        Args:
+            state: what perfect sensors would see.
+            seed: of the noise.
+            lanes: which start anew, bool [lanes]; None: all. The others' measurement stays.
+        """
+        fresh = np.random.default_rng([seed, 1])
+        first = state + self._noise * fresh.standard_normal(state.shape, dtype=np.float32)
         if lanes is None or lanes.all():
-            self._rng = np.random.default_rng([seed, 1])
+            self._rng, self._seen = fresh, first
             self._line = np.broadcast_to(state, (MAX_DELAY + 1, *state.shape)).copy()
         else:
             self._line[:, lanes] = state[lanes]
-        return self._measure()
+            self._seen = np.where(lanes[:, None], first, self._seen)
+        return self._seen.copy()
 
     def read(self, state: np.ndarray) -> np.ndarray:
         """One period later: the state goes in, an older one comes out, with noise."""
         self._now = (self._now + 1) % len(self._line)
         self._line[self._now] = state
-        return self._measure()
-
-    def _measure(self) -> np.ndarray:
         lanes = np.arange(self._delay.size)
         late = self._line[(self._now - self._delay) % len(self._line), lanes]
         noise = self._rng.standard_normal(late.shape, dtype=np.float32)
-        return late + self._noise * noise
+        self._seen = late + self._noise * noise
+        return self._seen.copy()

@@ -25,10 +25,11 @@ from reptile_agent.onboard.manifest import GRAPHS
 
 ALLOWED_OPERATORS = frozenset(
     (
-        "Abs Add Cast Clip Concat Constant ConstantOfShape Cos Div Equal Erf Exp Expand Gather "
-        "Gemm Greater Identity Less Log MatMul Max Min Mul Neg Pow Range Reciprocal ReduceMax "
-        "ReduceMean ReduceMin ReduceSum Relu Reshape Scan ScatterND Shape Sigmoid Sign Sin Slice "
-        "Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where"
+        "Abs Add And Cast Clip Concat Constant ConstantOfShape Cos Div Equal Erf Exp Expand "
+        "Gather Gemm Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul Max Min Mul "
+        "Neg Not Or Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu "
+        "Reshape Scan ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt "
+        "Squeeze Sub Sum Tanh Transpose Unsqueeze Where"
     ).split(" ")
 )
 """Plain arithmetic of the standard domain: nothing that reads files, calls out or draws."""

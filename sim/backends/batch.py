@@ -16,6 +16,7 @@ from mujoco import batch
 
 from reptile_agent.spec import limits
 from reptile_agent.task import Task
+from sim.backends import checks
 from sim.backends.delay_lines import position_servos
 from sim.family import MujocoFamily
 from sim.sensors import Sensors
@@ -50,10 +51,7 @@ class BatchSim:
         threads: int | None = None,
         unstable: Literal["raise", "terminate"] = "raise",
     ) -> None:
-        if not tasks:
-            raise ValueError(
-                f"family '{family.name}': no tasks given; a simulator needs one a lane"
-            )
+        checks.some_tasks(family.name, tasks)
         self.family, self.num_envs, self.unstable = family, len(tasks), unstable
         threads = threads or min(len(os.sched_getaffinity(0)), self.num_envs)
         self.batch = batch.Batch(family.model, self.num_envs, threads)
@@ -66,19 +64,20 @@ class BatchSim:
         self._ahead = np.zeros((self.num_envs, 0, len(family.robot.references)), np.float32)
         self._at = 0
         self._sensors: Sensors | None = None
-        self.course: dict[str, np.ndarray] = {}
+        self.course: dict[str, np.ndarray] | None = None
         self.set_tasks(tasks)
         self.reset(seed=0)
 
     def set_tasks(self, tasks: list[Task]) -> None:
-        """Change the variants in mid-motion; positions and velocities stay.
+        """Change the variants in mid-motion; positions, velocities and courses stay.
+
+        A goal that is part of the task and followed as a course changes at the next `reset`.
 
         Raises:
             ValueError: another number of tasks than lanes, or a value out of reason.
             LookupError: an unknown variation.
         """
-        if len(tasks) != self.num_envs:
-            raise ValueError(f"{len(tasks)} tasks for {self.num_envs} lanes")
+        checks.a_task_per_lane(tasks, self.num_envs)
         self.family.check(tasks)
         self.tasks = [dict(task) for task in tasks]
         self.family.apply(self.batch, self.tasks)
@@ -90,7 +89,7 @@ class BatchSim:
             self._sensors = None
         elif self._sensors is None:
             self._sensors = Sensors(*sensing)
-            if self.course:  # in mid-episode
+            if self.course is not None:  # in mid-episode
                 self._sensors.reset(self.state(), seed=0)
         else:
             self._sensors.change(*sensing)
@@ -114,10 +113,8 @@ class BatchSim:
 
     def reference(self, horizon: int) -> np.ndarray:
         """The reference of the next `horizon` periods, float32 [num_envs, horizon, ref_dim]."""
-        if self._at + horizon > self._ahead.shape[1]:
-            every = np.ones(self.num_envs, bool)
-            self._ahead, self._at = self._course(every, max(horizon, LOOK_AHEAD)), 0
-        return self._ahead[:, self._at : self._at + horizon]
+        self._look_ahead(horizon)
+        return self._ahead[:, self._at : self._at + horizon].copy()
 
     def state(self) -> np.ndarray:
         """What perfect sensors would see now, float32 [num_envs, obs_dim]."""
@@ -139,13 +136,10 @@ class BatchSim:
             ValueError: an action is not finite or of another shape; nothing has moved then.
             UnstableError: a lane diverged; the lane, its task and its step are named.
         """
-        expected = (self.num_envs, self._low.size)
-        if action.shape != expected:
-            raise ValueError(f"actions have shape {action.shape}, expected {expected}")
-        if not np.vdot(action, action) < np.inf and not np.isfinite(action).all():
-            lane = int(np.argmin(np.isfinite(action).all(axis=1)))
-            raise ValueError(f"the action of lane {lane} is not finite: {action[lane]}")
-        reference = self.reference(1)[:, 0]
+        checks.action_shape(action.shape, self.num_envs, self._low.size)
+        checks.finite_action(action)
+        self._look_ahead(1)
+        reference = self._ahead[:, self._at]
         self.command(action)
         before = self.state()
         self.batch.step(nstep=self.family.substeps)
@@ -175,19 +169,23 @@ class BatchSim:
             self.batch.history[some, line] = qpos[some, joint, None]
         self.batch.forward(ids)
         course = self.family.draw_course(rng, self.tasks)
-        if not self.course:
+        if self.course is None:
             self.course = course
         for name, value in course.items():
             self.course[name][some] = value[some]
         self._steps[some] = 0
-        self._ahead = self._ahead[:, self._at :].copy()  # not in place: it was handed out
-        self._at = 0
-        self._ahead[some] = self._course(some, self._ahead.shape[1])
+        self._ahead[some, self._at :] = self._course(some, self._ahead.shape[1] - self._at)
+
+    def _look_ahead(self, periods: int) -> None:
+        """Have references for so many periods to come."""
+        if self._at + periods > self._ahead.shape[1]:
+            every = np.ones(self.num_envs, bool)
+            self._ahead, self._at = self._course(every, max(periods, LOOK_AHEAD)), 0
 
     def _course(self, some: np.ndarray, periods: int) -> np.ndarray:
         """References of some lanes from the next period on, float32 [some, periods, ref_dim]."""
         steps = self._steps[some, None] + 1 + np.arange(periods)
-        parameters = {name: value[some] for name, value in self.course.items()}
+        parameters = {name: value[some] for name, value in (self.course or {}).items()}
         return self.family.course(parameters, steps * self.family.robot.control_period_s)
 
     def _start_diverged_anew(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, str]:
@@ -200,9 +198,8 @@ class BatchSim:
         if not bad.any():
             return bad, ""
         lane = int(np.argmax(bad))
-        trouble = (
-            f"family '{self.family.name}', lane {lane} diverged at step {self._steps[lane]}: task "
-            f"{self.tasks[lane]}, state {after[lane]}; narrow the variation's range"
+        trouble = checks.diverged(
+            self.family.name, lane, int(self._steps[lane]), self.tasks[lane], after[lane]
         )
         log.warning("%s (%d lanes in all; they start anew)", trouble, bad.sum())
         self._restart(bad, np.random.default_rng(self._steps.max()))
@@ -221,16 +218,31 @@ def _state_columns(family: MujocoFamily) -> slice | np.ndarray:
 
 
 def _reward_of_arrays(family: MujocoFamily) -> Callable[..., np.ndarray]:
-    """The family's reward, float32 [lanes] of arrays; by way of torch where it must be."""
+    """The family's reward, float32 [lanes] of arrays.
+
+    It is torch's; where NumPy makes the same of it, which is tried, the way through torch is
+    spared.
+    """
+    import torch
+
     robot, reward = family.robot, cast("Callable[..., Any]", family.reward)
     roles = (robot.observations, robot.actions, robot.observations, robot.references)
-    try:
-        reward(*(np.ones((1, len(role)), np.float32) for role in roles))
-    except (AttributeError, TypeError):
-        import torch
 
-        return lambda *arrays: reward(*map(torch.from_numpy, arrays)).numpy()
-    return lambda *arrays: np.asarray(reward(*arrays), np.float32)
+    def by_torch(*arrays: np.ndarray) -> np.ndarray:
+        return reward(*map(torch.from_numpy, arrays)).numpy()
+
+    def by_numpy(*arrays: np.ndarray) -> np.ndarray:
+        return np.asarray(reward(*arrays), np.float32)
+
+    rng = np.random.default_rng(0)
+    tried = [rng.standard_normal((3, len(role)), dtype=np.float32) for role in roles]
+    wanted = by_torch(*tried)
+    try:
+        found = by_numpy(*tried)
+    except (AttributeError, TypeError, ValueError):
+        return by_torch
+    same = found.shape == wanted.shape and np.allclose(found, wanted, 1e-4, 1e-5, equal_nan=True)
+    return by_numpy if same else by_torch
 
 
 def _diagonals(mixing: np.ndarray) -> np.ndarray | None:

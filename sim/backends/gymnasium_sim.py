@@ -14,6 +14,7 @@ import numpy as np
 
 from reptile_agent.spec import limits
 from reptile_agent.task import Task
+from sim.backends import checks
 from sim.gymnasium_family import GymnasiumFamily
 
 
@@ -29,10 +30,7 @@ class GymnasiumSim:
     """
 
     def __init__(self, family: GymnasiumFamily, tasks: list[Task]) -> None:
-        if not tasks:
-            raise ValueError(
-                f"family '{family.name}': no tasks given; a simulator needs one a lane"
-            )
+        checks.some_tasks(family.name, tasks)
         family.check(tasks)
         self.family, self.num_envs = family, len(tasks)
         self.tasks = [dict(task) for task in tasks]
@@ -54,8 +52,7 @@ class GymnasiumSim:
             ValueError: another number of tasks than lanes, or a value out of reason.
             LookupError: an unknown variation.
         """
-        if len(tasks) != self.num_envs:
-            raise ValueError(f"{len(tasks)} tasks for {self.num_envs} lanes")
+        checks.a_task_per_lane(tasks, self.num_envs)
         self.family.check(tasks)
         changed = [lane for lane, task in enumerate(tasks) if task != self.tasks[lane]]
         # All first: where one is refused, nothing has changed.
@@ -95,12 +92,8 @@ class GymnasiumSim:
         Raises:
             ValueError: an action is not finite or of another shape; nothing has moved then.
         """
-        expected = (self.num_envs, self._low.size)
-        if action.shape != expected:
-            raise ValueError(f"actions have shape {action.shape}, expected {expected}")
-        if not np.isfinite(action).all():
-            lane = int(np.argmin(np.isfinite(action).all(axis=1)))
-            raise ValueError(f"the action of lane {lane} is not finite: {action[lane]}")
+        checks.action_shape(action.shape, self.num_envs, self._low.size)
+        checks.finite_action(action)
         allowed = np.clip(action, self._low, self._high)
         reward, truncated = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, bool)
         self.obs = self.obs.copy()
@@ -112,6 +105,11 @@ class GymnasiumSim:
         self._steps += 1
         truncated |= self._steps >= self.family.episode_steps
         return self.obs, reward, self._over.copy(), truncated
+
+    def close(self) -> None:
+        """Close every lane's environment."""
+        for env in self.envs:
+            env.close()
 
     def _begin(self, lane: int, obs: np.ndarray) -> None:
         self.obs[lane], self._over[lane], self._steps[lane] = np.ravel(obs), False, 0

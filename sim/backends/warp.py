@@ -30,6 +30,7 @@ except ModuleNotFoundError as error:
 
 from reptile_agent.spec import limits
 from reptile_agent.task import Task
+from sim.backends import checks
 from sim.backends.batch import LOOK_AHEAD, UnstableError
 from sim.backends.delay_lines import position_servos
 from sim.backends.warp_fields import OPTIONS, ParameterTable
@@ -85,10 +86,7 @@ class WarpSim:
         nconmax: int | None = None,
         njmax: int | None = None,
     ) -> None:
-        if not tasks:
-            raise ValueError(
-                f"family '{family.name}': no tasks given; a simulator needs one a lane"
-            )
+        checks.some_tasks(family.name, tasks)
         self.family, self.num_envs, self.unstable = family, len(tasks), unstable
         self._device = _device(device)
         self.device = torch.device(wp.device_to_torch(self._device))
@@ -101,24 +99,23 @@ class WarpSim:
         self._steps, self._at = np.zeros(self.num_envs, int), 0
         self._ahead = torch.zeros(self.num_envs, 0, len(family.robot.references)).to(self.device)
         self._sensors: TensorSensors | None = None
-        self.course: dict[str, np.ndarray] = {}
+        self.course: dict[str, np.ndarray] | None = None
         self.set_tasks(tasks)
         self.reset(seed=0)
 
     def set_tasks(self, tasks: list[Task]) -> None:
-        """Change the variants in mid-motion; positions and velocities stay.
+        """Change the variants in mid-motion; see `BatchSim.set_tasks`.
 
         Raises:
             ValueError: another number of tasks than lanes, a value out of reason, or a field that
                 MJWarp cannot vary.
             LookupError: an unknown variation.
         """
-        if len(tasks) != self.num_envs:
-            raise ValueError(f"{len(tasks)} tasks for {self.num_envs} lanes")
+        checks.a_task_per_lane(tasks, self.num_envs)
         self.family.check(tasks)
         self.family.apply(self._table, tasks)
         replaced = [self._write(name, value) for name, value in self._table.values().items()]
-        if any(replaced) or not self.course:
+        if any(replaced) or self.course is None:
             self._capture()
         self.tasks = [dict(task) for task in tasks]
         self._mixing = self._upload(self.family.mixing(self.tasks))
@@ -127,7 +124,7 @@ class WarpSim:
             self._sensors = None
         elif self._sensors is None:
             self._sensors = TensorSensors(*sensing, self.device)
-            if self.course:  # in mid-episode
+            if self.course is not None:  # in mid-episode
                 self._sensors.reset(self.state(), 0, None)
         else:
             self._sensors.change(*sensing)
@@ -145,9 +142,7 @@ class WarpSim:
             UnstableError: a lane diverged; the lane, its task and its step are named.
             CapacityError: see `step_tensor`.
         """
-        if not np.isfinite(action).all():
-            lane = int(np.argmin(np.isfinite(action).all(axis=1)))
-            raise ValueError(f"the action of lane {lane} is not finite: {action[lane]}")
+        checks.finite_action(action)
         result, trouble = self._step(self._upload(action))
         self.obs, reward, terminated, truncated = (tensor.cpu().numpy() for tensor in result)
         if trouble:
@@ -195,10 +190,8 @@ class WarpSim:
 
     def reference_tensor(self, horizon: int) -> torch.Tensor:
         """`reference` on the device, float32 [num_envs, horizon, ref_dim]."""
-        if self._at + horizon > self._ahead.shape[1]:
-            every = np.ones(self.num_envs, bool)
-            self._ahead, self._at = self._course(every, max(horizon, LOOK_AHEAD)), 0
-        return self._ahead[:, self._at : self._at + horizon]
+        self._look_ahead(horizon)
+        return self._ahead[:, self._at : self._at + horizon].clone()
 
     def state(self) -> torch.Tensor:
         """What perfect sensors would see now, float32 [num_envs, obs_dim], on the device."""
@@ -286,10 +279,9 @@ class WarpSim:
 
     def _step(self, action: torch.Tensor) -> tuple[Tensors, str]:
         """One control period, and what is to be said of a lane that diverged."""
-        expected = (self.num_envs, len(self._low))
-        if tuple(action.shape) != expected:
-            raise ValueError(f"actions have shape {tuple(action.shape)}, expected {expected}")
-        reference = self.reference_tensor(1)[:, 0]
+        checks.action_shape(tuple(action.shape), self.num_envs, len(self._low))
+        self._look_ahead(1)
+        reference = self._ahead[:, self._at]
         allowed = torch.clamp(action, self._low, self._high)
         self.ctrl.copy_(torch.bmm(self._mixing, allowed[..., None])[..., 0])
         before = self.state()
@@ -329,28 +321,32 @@ class WarpSim:
             history[:, line] = torch.where(
                 mask[:, None], self.qpos[:, joint, None], history[:, line]
             )
-        if not self.course:
+        if self.course is None:
             self.course = course
         for name, value in course.items():
             self.course[name][some] = value[some]
         self._steps[some] = 0
-        self._ahead = self._ahead[:, self._at :].clone()  # not in place: it was handed out
-        self._at = 0
-        self._ahead[mask] = self._course(some, self._ahead.shape[1])
+        self._ahead[mask, self._at :] = self._course(some, self._ahead.shape[1] - self._at)
+
+    def _look_ahead(self, periods: int) -> None:
+        """Have references for so many periods to come."""
+        if self._at + periods > self._ahead.shape[1]:
+            every = np.ones(self.num_envs, bool)
+            self._ahead, self._at = self._course(every, max(periods, LOOK_AHEAD)), 0
 
     def _course(self, some: np.ndarray, periods: int) -> torch.Tensor:
         """References of some lanes from the next period on, [some, periods, ref_dim]."""
         steps = self._steps[some, None] + 1 + np.arange(periods)
-        parameters = {name: value[some] for name, value in self.course.items()}
+        parameters = {name: value[some] for name, value in (self.course or {}).items()}
         time_s = steps * self.family.robot.control_period_s
         return self._upload(self.family.course(parameters, time_s))
 
     def _start_diverged_anew(self, bad: torch.Tensor, after: torch.Tensor) -> str:
         """Put diverged lanes back to a start; returns what to say of the first."""
         lane = int(bad.nonzero()[0])
-        trouble = (
-            f"family '{self.family.name}', lane {lane} diverged at step {self._steps[lane]}: task "
-            f"{self.tasks[lane]}, state {after[lane].cpu().numpy()}; narrow the variation's range"
+        state = after[lane].cpu().numpy()
+        trouble = checks.diverged(
+            self.family.name, lane, int(self._steps[lane]), self.tasks[lane], state
         )
         log.warning("%s (%d lanes in all; they start anew)", trouble, int(bad.sum()))
         self._restart(bad.cpu().numpy(), np.random.default_rng(self._steps.max()))

@@ -22,22 +22,24 @@ class TensorSensors:
         self._delay = torch.tensor(delay, dtype=torch.int64, device=self._device)
 
     def reset(self, state: torch.Tensor, seed: int, lanes: torch.Tensor | None) -> torch.Tensor:
-        """Fill the lines with the first state; returns the first measurement [lanes, obs_dim]."""
+        """Fill lines with a first state; see `Sensors.reset`."""
+        fresh = torch.Generator(self._device).manual_seed(seed)
+        noise = torch.randn(state.shape, generator=fresh, device=self._device)
+        first = state + self._noise * noise
         if lanes is None:
-            self._random = torch.Generator(self._device).manual_seed(seed)
+            self._random, self._seen = fresh, first
             self._line = state.repeat(MAX_DELAY + 1, 1, 1)
         else:
             self._line = torch.where(lanes[:, None], state, self._line)
-        return self._measure()
+            self._seen = torch.where(lanes[:, None], first, self._seen)
+        return self._seen.clone()
 
     def read(self, state: torch.Tensor) -> torch.Tensor:
         """One period later: the state goes in, an older one comes out, with noise."""
         self._now = (self._now + 1) % len(self._line)
         self._line[self._now] = state
-        return self._measure()
-
-    def _measure(self) -> torch.Tensor:
         lanes = torch.arange(len(self._delay), device=self._device)
         late = self._line[(self._now - self._delay) % len(self._line), lanes]
         noise = torch.randn(late.shape, generator=self._random, device=self._device)
-        return late + self._noise * noise
+        self._seen = late + self._noise * noise
+        return self._seen.clone()

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,7 @@ def test_ctrl_c_finishes_the_film(tmp_path, film_environment):
         # The encoder writes as it goes: what is on disk was filmed.
         while not (path.exists() and path.stat().st_size > 0):
             assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
     assert process.returncode == 130, error

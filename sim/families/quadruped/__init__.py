@@ -19,7 +19,7 @@ from array_api_compat import array_namespace
 
 from reptile_agent.spec import RobotSpec, Signal
 from reptile_agent.task import Task
-from sim.family import Array, Fields, MujocoFamily
+from sim.family import Array, Fields, MujocoFamily, OneModel
 from sim.gravity import on_slope
 from sim.variations import Variation, column
 
@@ -346,7 +346,7 @@ class Quadruped(MujocoFamily):
         from sim.families.quadruped.standing import stands
 
         model = copy.copy(self.model)
-        self.apply(_OneModel(model), [task])
+        self.apply(OneModel(model), [task])
         seized = model.dof_frictionloss[FREE_NV:] >= SEIZED_N_M
         torque = np.where(seized, SEIZED_N_M, 0.8 * model.actuator_forcerange[:, 1])
         qpos = np.concatenate([[0, 0, STANCE_HEIGHT_M, 1, 0, 0, 0], STANCE])
@@ -371,15 +371,3 @@ class Quadruped(MujocoFamily):
         speedup = (next_obs[..., 23:] - obs[..., 23:]) / self.robot.control_period_s
         effort = 2e-4 * (torque**2).sum(-1) + 2.5e-7 * (speedup**2).sum(-1)
         return tracking - bounce - tilt - effort
-
-
-class _OneModel:
-    """A single plain model as `Fields` of one lane."""
-
-    def __init__(self, model: mujoco.MjModel) -> None:
-        self._model = model
-
-    def expand(self, name: str) -> np.ndarray:
-        """A view of the field, [1, ...]."""
-        owner = self._model.opt if name.startswith("opt.") else self._model
-        return getattr(owner, name.removeprefix("opt."))[None]
