@@ -70,7 +70,7 @@ def _run(name: str, arguments: list[str]) -> int:
             raise
         print(f"reptile-agent {name}: {error}", file=sys.stderr)
         return 2
-    except ModuleNotFoundError as error:  # an optional package of the family
+    except ModuleNotFoundError as error:  # of the family, or one that it takes its robot from
         print(f"reptile-agent {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

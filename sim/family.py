@@ -16,7 +16,7 @@ import numpy as np
 
 from reptile_agent.spec import RobotSpec
 from reptile_agent.task import Task, VecSim
-from sim import splits
+from sim import fit, splits
 from sim.varied import VariedFamily
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ class MujocoFamily(VariedFamily, ABC):
 
     def build(self) -> mujoco.MjSpec:
         """The nominal robot, not yet compiled; by default from `<name>.xml` in the folder."""
-        return mujoco.MjSpec.from_file(str(self.folder / f"{self.name}.xml"))
+        path = self.folder / f"{self.name}.xml"
+        try:
+            return mujoco.MjSpec.from_file(str(path))
+        except ValueError as error:
+            raise ValueError(f"family '{self.name}', {path}: {error}") from error
 
     @cached_property
     def model(self) -> mujoco.MjModel:
@@ -72,22 +76,9 @@ class MujocoFamily(VariedFamily, ABC):
         # Else MuJoCo puts a lane that diverged back to its pose zero, and nobody notices.
         spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         model = spec.compile()
-        period_s = self.substeps * model.opt.timestep
-        if not model.nu:
-            raise ValueError(
-                f"the model of family '{self.name}' has no actuators, so nothing could move it; "
-                f"add an <actuator> section"
-            )
-        if self.columns.size and self.columns.max() >= model.nq + model.nv:
-            raise ValueError(
-                f"family '{self.name}' observes column {self.columns.max()} of the state, its "
-                f"model has {model.nq} positions and {model.nv} velocities"
-            )
-        if abs(period_s - self.robot.control_period_s) > 1e-9:
-            raise ValueError(
-                f"{self.name}: {self.substeps} substeps of {model.opt.timestep} s are not the "
-                f"control period of {self.robot.control_period_s} s"
-            )
+        fit.check(self.name, self.robot, model, self.columns, self.substeps)
+        if type(self).mixing is MujocoFamily.mixing:
+            fit.check_actuators(self.name, self.robot, model)
         return model
 
     def splits(self) -> dict[str, list[Task]]:
@@ -98,7 +89,17 @@ class MujocoFamily(VariedFamily, ABC):
                 f"family '{self.name}' has no {path}; draw and freeze its splits: "
                 f"python -m sim.freeze_splits {self.name}"
             )
-        return splits.read(path)
+        found = splits.read(path)
+        try:
+            for tasks in found.values():
+                self.check(tasks)
+            self.check_inside(found["train"])
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                f"{path} was frozen for other ranges ({error}); freeze it anew, which voids "
+                f"older results: python -m sim.freeze_splits {self.name}"
+            ) from error
+        return found
 
     def make_sim(self, tasks: list[Task]) -> VecSim:
         """All tasks side by side on MuJoCo's own thread pool; what diverges starts anew."""

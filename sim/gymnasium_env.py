@@ -116,6 +116,12 @@ class Lanes:
         self.sim.reset(seeds[0], some)
         self._steps[some] = 0
 
+    def close(self) -> None:
+        """Close what the simulator opened."""
+        close = getattr(self.sim, "close", None)
+        if close is not None:
+            close()
+
     def observe(self) -> np.ndarray:
         """Observations now, float32 [lanes, obs_dim + ref_dim]."""
         both = np.concatenate([self.sim.obs, self.sim.reference(1)[:, 0]], axis=1)
@@ -201,8 +207,9 @@ class RobotEnv(gymnasium.Env[np.ndarray, Any]):
         return None if self.render_mode is None else self._album.frame(0)
 
     def close(self) -> None:
-        """Give the graphics memory back."""
+        """Give the graphics memory back, and close what the family opened."""
         self._album.close()
+        self._lanes.close()
 
 
 class RobotVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -314,8 +321,9 @@ class RobotVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return tuple(self._album.frame(lane) for lane in range(self.num_envs))
 
     def close_extras(self) -> None:
-        """Give the graphics memory back."""
+        """Give the graphics memory back, and close what the family opened."""
         self._album.close()
+        self._lanes.close()
 
     def _start(
         self, some: np.ndarray, infos: dict[str, Any], task: Task | None = None

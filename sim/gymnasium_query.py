@@ -73,7 +73,12 @@ def variations(query: Query, default: Callable[[str], Any]) -> tuple[Variation, 
     Args:
         query: of the family's name.
         default: the environment's own value of a keyword; taken as nominal where it fits.
+
+    Raises:
+        ValueError: the length of an episode was asked to vary.
     """
+    if "max_episode_steps" in query.ranges | query.choices:
+        raise ValueError("max_episode_steps is the same for all tasks of a family: name one number")
     made = []
     for keyword, (low, high) in query.ranges.items():
         margin = (1 - INNER_SHARE) / 2 * (high - low)

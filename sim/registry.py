@@ -18,6 +18,8 @@ from reptile_agent.task import TaskFamily
 from sim.gymnasium_query import PREFIX
 
 GROUP = "reptile_agent.families"
+OURS = ("mujoco", "torch", "gymnasium", "array_api_compat")
+HINT = "; pip install 'reptile-agent[train]'"
 
 
 def names() -> list[str]:
@@ -30,7 +32,8 @@ def get(name: str) -> TaskFamily:
     """The family of that name.
 
     Raises:
-        LookupError: there is none.
+        LookupError: there is none, or its entry point leads nowhere.
+        ValueError: two packages register it, or it contradicts itself.
     """
     if name.startswith(PREFIX):
         return _of_gymnasium(name)
@@ -41,13 +44,28 @@ def get(name: str) -> TaskFamily:
             f"registers its own by an entry point of the group '{GROUP}', and '{PREFIX}ID' is any "
             f"environment of gymnasium"
         )
-    point = points[name]
-    if not hasattr(import_module(point.module), point.attr):
+    point, *others = points[name]
+    if others:
+        raise ValueError(
+            f"task family '{name}' is registered twice: by {_of(point)} and by {_of(others[0])}; "
+            f"rename one entry point, or uninstall one package"
+        )
+    try:
+        module = import_module(point.module)
+    except ImportError as error:
+        raise LookupError(
+            f"task family '{name}', {_of(point)}, cannot be imported: {error}"
+            + (HINT if getattr(error, "name", None) in OURS else "")
+        ) from error
+    if not hasattr(module, point.attr):
         raise LookupError(
             f"task family '{name}' is registered as '{point.value}', and that module has no "
             f"'{point.attr}'; mend the entry point and install the package again"
         )
-    return point.load()()
+    try:
+        return getattr(module, point.attr)()
+    except TypeError as error:  # an abstract method that is still missing
+        raise LookupError(f"task family '{name}', {_of(point)}: {error}") from error
 
 
 def _of_gymnasium(name: str) -> TaskFamily:
@@ -61,13 +79,17 @@ def _of_gymnasium(name: str) -> TaskFamily:
 
 
 @cache
-def _points() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _points() -> dict[str, list[EntryPoint]]:
+    """Entry points by name; more than one where two packages take the same name."""
+    found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
-        if point.name in found and found[point.name].value != point.value:
-            raise ValueError(
-                f"task family '{point.name}' is registered twice: by '{found[point.name].value}' "
-                f"and by '{point.value}'; rename one entry point"
-            )
-        found[point.name] = point
+        others = found.setdefault(point.name, [])
+        # An editable install can list its entry points twice.
+        if point.value not in [other.value for other in others]:
+            others.append(point)
     return found
+
+
+def _of(point: EntryPoint) -> str:
+    package = f" of the package {point.dist.name}" if point.dist else ""
+    return f"'{point.value}'{package}"

@@ -85,8 +85,15 @@ def read(path: Path) -> dict[str, list[Task]]:
     Raises:
         ValueError: the file is not what was frozen.
     """
-    document = json.loads(path.read_text())
-    if _hash(document["splits"]) != document["sha256"]:
+    try:
+        document = json.loads(path.read_text())
+        fits = _hash(document["splits"]) == document["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a whole file of splits ({error}); restore it, or draw anew with "
+            f"`python -m sim.freeze_splits`"
+        ) from error
+    if not fits:
         raise ValueError(
             f"{path.name} was changed after it was frozen (its hash does not fit); "
             f"restore it, or draw anew with `python -m sim.freeze_splits`"

@@ -37,6 +37,12 @@ class Variation:
                 raise ValueError(f"variation '{self.name}': log needs {label} above 0, got {low}")
         if any(not float(choice).is_integer() for choice in self.choices):
             raise ValueError(f"variation '{self.name}': choices {self.choices} are not whole")
+        if not (self.unit and self.why):
+            raise ValueError(f"variation '{self.name}' needs a unit and a reason (why)")
+        if not self.beyond[0] <= self.nominal <= self.beyond[1]:
+            raise ValueError(
+                f"variation '{self.name}': nominal {self.nominal} is outside beyond {self.beyond}"
+            )
         if not self.beyond[0] <= self.train[0] <= self.train[1] <= self.beyond[1]:
             raise ValueError(
                 f"variation '{self.name}': beyond {self.beyond} must contain train {self.train}"

@@ -40,3 +40,18 @@ class VariedFamily:
                 known[name].check(value)
             except ValueError as error:
                 raise ValueError(f"variation '{name}' of family '{self.name}' {error}") from error
+
+    def check_inside(self, tasks: list[Task]) -> None:
+        """Refuse tasks that are not inside the ranges of training, every variation named.
+
+        Raises:
+            ValueError: a value is outside, or missing.
+        """
+        for task in tasks:
+            for variation in self.variations:
+                low, high = variation.train
+                value = task.get(variation.name)
+                if value is None or not low <= value <= high:
+                    raise ValueError(
+                        f"a training task has {variation.name} = {value}, outside {low}..{high}"
+                    )

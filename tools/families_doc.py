@@ -58,8 +58,9 @@ def document(old: str) -> str:
     for name in registry.names():
         try:
             family = registry.get(name)
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("sim"):
+        except LookupError as error:
+            missing = error.__cause__
+            if not isinstance(missing, ModuleNotFoundError) or str(missing.name).startswith("sim"):
                 raise  # no optional package, but a family that is not whole
             parts.append(kept.get(name, f"## {name}\n\n{MISSING.format(error)}"))
             continue

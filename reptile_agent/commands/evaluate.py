@@ -81,13 +81,14 @@ class Command:
                 str(row["better"]),
                 str(row["worse"]),
                 f"{row['reward']:.3f}",
+                str(row["falls"]),
             ]
             for row in rows
         ]
         title = (
             f"{family.name}, {self.split}: tracking error [{unit}], {len(splits[self.split])} tasks"
         )
-        columns = ["method", "mean", "median", "worst", "better", "worse", "reward"]
+        columns = ["method", "mean", "median", "worst", "better", "worse", "reward", "falls"]
         console.print(table(title, columns, shown))
         console.print("better, worse: tasks whose error is over 5 % below or above that of k=0")
         return 0
@@ -105,5 +106,6 @@ def _row(result: Result, results: list[Result]) -> dict:
         "better": int((error < 0.95 * base).sum()),
         "worse": int((error > 1.05 * base).sum()),
         "reward": float(result.reward.mean()),
+        "falls": int(result.falls.sum()),
         "tracking_error": [float(e) for e in error],
     }

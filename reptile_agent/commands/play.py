@@ -69,6 +69,8 @@ class Command:
         family = registry.get(self.family)
         task = self._task(family.splits())
         sim = family.make_sim([task])
+        if hasattr(sim, "unstable"):
+            vars(sim)["unstable"] = "raise"  # a robot that diverges is to be seen as such
         sim.reset(self.seed)
         player = self._player(family)
         record = Record(family.robot, family.feasible(task))
@@ -111,6 +113,8 @@ class Command:
             raise UserError(f"--seconds must be above 0, got {self.seconds:g}")
         if self._policy == "bundle" and self.bundle is None:
             raise UserError("--policy bundle needs --bundle FOLDER")
+        if self.adapt and not self.bundle:
+            raise UserError("--adapt needs a bundle to adapt: add --bundle FOLDER")
         if self._policy != "bundle" and (self.bundle or self.adapt):
             raise UserError(
                 f"--policy {self._policy} uses no bundle and cannot adapt; leave it out"

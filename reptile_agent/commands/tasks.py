@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -24,7 +25,7 @@ class Command:
 
     def run(self) -> int:
         """Print."""
-        families = [registry.get(name) for name in ([self.family] if self.family else _names())]
+        families, broken = _families(self.family)
         if self.json:
             rows = [
                 {
@@ -36,14 +37,37 @@ class Command:
                 for family in families
             ]
             print(json.dumps(rows, indent=1))
-            return 0
-        for family in families:
-            _print(family)
-        return 0
+        else:
+            for family in families:
+                _print(family)
+        for line in broken:
+            print(f"reptile-agent tasks: {line}", file=sys.stderr)
+        return 2 if broken else 0
 
 
-def _names() -> list[str]:
-    return registry.names()
+def _families(name: str | None) -> tuple[list[TaskFamily], list[str]]:
+    """That family, or all; and what is wrong with those that one cannot have.
+
+    One package that is broken does not keep the others from being listed.
+    """
+    if name:
+        return [registry.get(name)], []
+    families, broken = [], []
+    for each in registry.names():
+        try:
+            family = registry.get(each)
+            family.splits()
+        except (LookupError, ValueError, OSError) as error:
+            broken.append(str(error))
+        else:
+            families.append(family)
+    return families, broken
+
+
+def _range(row: dict[str, Any], which: str) -> str:
+    low, high = row[which]
+    choices = [choice for choice in row["choices"] if low <= choice <= high]
+    return ", ".join(f"{c:g}" for c in choices) if choices else f"{low:g} .. {high:g}"
 
 
 def _print(family: TaskFamily) -> None:
@@ -59,13 +83,12 @@ def _print(family: TaskFamily) -> None:
             str(row["name"]),
             str(row["unit"]),
             f"{row['nominal']:g}",
-            "{:g} .. {:g}".format(*row["train"]),
-            "{:g} .. {:g}".format(*row["beyond"]),
+            "held out" if row["held_out"] else _range(row, "train"),
+            _range(row, "beyond"),
         ]
         for row in family.describe()
-        if not row["held_out"]
     ]
-    columns = ["variation", "unit", "nominal", "train, in_range", "extrapolated"]
+    columns = ["variation", "unit", "nominal", "train, in_range", "extrapolated, held_out"]
     console.print(table("", columns, rows))
     reasons: dict[str, list[str]] = {}
     for row in family.describe():

@@ -20,6 +20,8 @@ class Result:
     tracking_error: np.ndarray
     """In the references' units."""
     reward: np.ndarray
+    falls: np.ndarray
+    """Episodes that ended for good; each gave the method a fresh start."""
 
 
 def evaluate(
@@ -68,6 +70,7 @@ def evaluate(
             name,
             rollout.tracking_error[:, judged_from:].mean(axis=1),
             rollout.reward[:, judged_from:].mean(axis=1),
+            rollout.first[:, max(judged_from, 1) :].sum(axis=1),
         )
         for name, rollout in results
     ]

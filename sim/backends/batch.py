@@ -83,6 +83,8 @@ class BatchSim:
         self.family.apply(self.batch, self.tasks)
         self.batch.set_const()
         self._mixing = np.ascontiguousarray(self.family.mixing(self.tasks))
+        expected = (self.num_envs, self._ctrl.shape[1], self._low.size)
+        checks.mixing_shape(self.family.name, self._mixing.shape, expected)
         self._gains = _diagonals(self._mixing)
         sensing = self.family.sensing(self.tasks)
         if sensing is None:
@@ -162,6 +164,7 @@ class BatchSim:
     def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:
         """Put lanes in an initial state, with a course."""
         qpos, qvel = self.family.initial_state(rng, self.tasks)
+        checks.finite_start(self.family.name, qpos, qvel)
         ids = None if some.all() else np.flatnonzero(some)
         self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
         self.batch.qpos[some], self.batch.qvel[some] = qpos[some], qvel[some]
@@ -237,6 +240,12 @@ def _reward_of_arrays(family: MujocoFamily) -> Callable[..., np.ndarray]:
     rng = np.random.default_rng(0)
     tried = [rng.standard_normal((3, len(role)), dtype=np.float32) for role in roles]
     wanted = by_torch(*tried)
+    alone = [by_torch(*(array[lane] for array in tried)) for lane in range(3)]
+    if wanted.shape != (3,) or not np.allclose(wanted, alone, 1e-4, 1e-5, equal_nan=True):
+        raise ValueError(
+            f"family '{family.name}': reward must give each lane its own, whatever the leading "
+            f"axes; reduce over the last axis alone, as .mean(-1) does"
+        )
     try:
         found = by_numpy(*tried)
     except (AttributeError, TypeError, ValueError):

@@ -27,6 +27,29 @@ def a_task_per_lane(tasks: list[Task], lanes: int) -> None:
         raise ValueError(f"{len(tasks)} tasks for {lanes} lanes")
 
 
+def mixing_shape(family: str, shape: tuple[int, ...], expected: tuple[int, int, int]) -> None:
+    """Refuse a family's `mixing` of another shape than [lanes, nu, act_dim].
+
+    Raises:
+        ValueError: it has another one.
+    """
+    if shape != expected:
+        raise ValueError(
+            f"family '{family}': mixing has shape {shape}, expected [lanes, actuators, actions] = "
+            f"{expected}"
+        )
+
+
+def finite_start(family: str, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    """Refuse an initial state that is none.
+
+    Raises:
+        ValueError: a position or velocity is not finite.
+    """
+    if not (np.isfinite(qpos).all() and np.isfinite(qvel).all()):
+        raise ValueError(f"family '{family}': initial_state gives values that are not finite")
+
+
 def action_shape(shape: tuple[int, ...], lanes: int, act_dim: int) -> None:
     """Refuse actions of another shape.
 

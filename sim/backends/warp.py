@@ -310,6 +310,7 @@ class WarpSim:
     def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:
         """Put lanes in an initial state, with a course."""
         qpos, qvel = self.family.initial_state(rng, self.tasks)
+        checks.finite_start(self.family.name, qpos, qvel)
         course = self.family.draw_course(rng, self.tasks)
         mask = self._upload(some, torch.bool)
         wp.to_torch(self._starting).copy_(mask)

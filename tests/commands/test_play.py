@@ -163,7 +163,7 @@ def test_a_guard_that_stops_the_robot_is_reported(play, arm_bundle_path, monkeyp
         (("arm", "--seconds", "0"), "--seconds must be above 0, got 0"),
         (("arm", "--seconds", "nan"), "--seconds must be above 0, got nan"),
         (("arm", "--policy", "bundle"), "--policy bundle needs --bundle FOLDER"),
-        (("arm", "--adapt"), "--policy zero uses no bundle and cannot adapt"),
+        (("arm", "--adapt"), "--adapt needs a bundle to adapt: add --bundle FOLDER"),
         (("arm", "--bundle", "/nowhere/at/all"), "no bundle at /nowhere/at/all"),
         (("arm", "--video", "film.avi"), "film.avi ends in neither .mp4 nor .gif"),
         (("arm", "--video", "/dev/null/f.mp4"), "/dev/null/f.mp4: File exists; name another"),

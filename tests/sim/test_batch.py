@@ -219,6 +219,25 @@ def test_sensors_are_late_and_noisy_lane_by_lane():
     np.testing.assert_array_equal(sim.state(), sharp.state())
 
 
+def test_a_lane_that_starts_anew_leaves_what_the_others_measured():
+    sims = [BatchSim(Blurred(), [{}] * 2) for _ in range(2)]
+    for sim in sims:
+        sim.reset(seed=3)
+        seen = sim.step(np.zeros((2, 1), np.float32))[0]
+    for lanes in ([True, False], [False, True]):
+        some = np.array(lanes)
+        obs = sims[0].reset(seed=7, lanes=some)
+        np.testing.assert_array_equal(obs[~some], seen[~some])
+        np.testing.assert_array_equal(obs[some], sims[1].reset(seed=7)[some])
+        seen = obs
+
+
+def test_references_that_were_handed_out_are_the_callers(family):
+    sim, other = (BatchSim(family, [{}]) for _ in range(2))
+    sim.reference(3)[:] = 99.0
+    np.testing.assert_array_equal(sim.reference(3), other.reference(3))
+
+
 def test_sensors_that_make_no_sense_are_refused():
     still = np.zeros((1, 4))
     with pytest.raises(ValueError, match="noise must be finite and not negative"):

@@ -41,11 +41,27 @@ def test_another_packages_family_joins_by_an_entry_point(points):
 
 
 def test_two_packages_may_not_take_one_name(points):
-    points(("mine", "a.family:Mine"), ("mine", "b.family:Mine"))
+    points(("mine", "a.family:Mine"), ("mine", "b.family:Mine"), ("c", "sim.families.arm:Arm"))
     with pytest.raises(
         ValueError, match=r"'mine' is registered twice: by 'a.family:Mine' and by 'b"
     ):
-        registry.names()
+        registry.get("mine")
+    assert registry.names() == ["c", "mine"]
+    assert registry.get("c").name == "arm"
+
+
+def test_an_entry_point_that_leads_nowhere_is_named(points):
+    points(
+        ("a", "no_such_package:A"), ("b", "sim.families.arm:Leg"), ("c", "sim.family:MujocoFamily")
+    )
+    with pytest.raises(
+        LookupError, match="'a', 'no_such_package:A', cannot be imported: No module"
+    ):
+        registry.get("a")
+    with pytest.raises(LookupError, match="that module has no 'Leg'; mend the entry point"):
+        registry.get("b")
+    with pytest.raises(LookupError, match="Can't instantiate abstract class MujocoFamily"):
+        registry.get("c")
 
 
 def test_one_family_seen_twice_is_no_duplicate(points):

@@ -86,6 +86,13 @@ def test_a_changed_number_is_noticed(tmp_path):
         splits.read(tmp_path / "splits.json")
 
 
+@pytest.mark.parametrize("text", ["", '{"seed": 0, "splits"', "{}", "[]"])
+def test_half_a_file_is_named(tmp_path, text):
+    (tmp_path / "splits.json").write_text(text)
+    with pytest.raises(ValueError, match=r"splits.json is not a whole file of splits .*restore it"):
+        splits.read(tmp_path / "splits.json")
+
+
 def test_a_moved_task_is_noticed(tmp_path):
     splits.write(
         tmp_path / "splits.json", {"train": [{"a": 1.0}], "held_out": [{"a": 2.0}]}, seed=0

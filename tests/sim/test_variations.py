@@ -56,6 +56,7 @@ def test_log_draws_as_many_halvings_as_doublings():
         ({"train": (0.25, 2.0)}, "must contain train"),
         ({"train": (1.0, 5.0)}, "must contain train"),
         ({"beyond": (0.0, 4.0), "log": True}, "log needs beyond above 0"),
+        ({"nominal": 5.0}, "nominal 5.0 is outside beyond"),
     ],
 )
 def test_ranges_that_make_no_sense_are_refused_by_name(fields, message):
@@ -86,3 +87,9 @@ def test_a_choice_must_be_whole():
     with pytest.raises(ValueError, match=r"is 0.5, not one of \(-1.0, 0.0, 1.0, 2.0\)"):
         leg().check(0.5)
     leg().check(2.0)
+
+
+def test_a_variation_without_a_unit_or_a_reason_is_refused():
+    for unit, why in (("", "for the test"), ("x", "")):
+        with pytest.raises(ValueError, match="'wear' needs a unit and a reason"):
+            Variation("wear", unit, 1.0, (1.0, 2.0), (1.0, 2.0), why)

@@ -52,7 +52,7 @@ def test_a_family_whose_package_is_missing_keeps_its_section_or_gets_a_note(tmp_
     register = (
         "from sim import registry; from importlib.metadata import EntryPoint;"
         "registry._points()['zeppelin'] = "
-        "EntryPoint('zeppelin', 'zeppelins_r_us:Zeppelin', registry.GROUP)"
+        "[EntryPoint('zeppelin', 'zeppelins_r_us:Zeppelin', registry.GROUP)]"
     )
     copy = tmp_path / "families.md"
     assert families_doc("--file", str(copy), code=register).returncode == 0
