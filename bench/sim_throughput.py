@@ -19,6 +19,7 @@ a process an environment) and envpool, on their own HalfCheetah and Ant.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import json
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 GYMNASIUM_IDS = {"half_cheetah": "HalfCheetah", "ant": "Ant"}
 LANES_PER_TASK = 4
+PEERS_MOST = 256
+"""Environments of a peer: more take minutes to make, and gigabytes."""
 ASYNC_MOST = 16
 """Processes of AsyncVectorEnv that are still sensible on a small machine."""
 
@@ -142,7 +145,7 @@ def _cpu_rows(args: Args) -> list[dict[str, Any]]:
                 rows.append(_row("mj_step", threads, policy, limit, 1.0, 0.0))
                 limits[threads] = limit
         del sim, act
-    if args.peers and family.name in GYMNASIUM_IDS:
+    if args.peers and n <= PEERS_MOST and family.name in GYMNASIUM_IDS:
         rows += _gymnasium_rows(GYMNASIUM_IDS[family.name], n, limits, args)
     return rows
 
@@ -226,8 +229,7 @@ def _gymnasium_rows(
             ("gymnasium_async", 2, lambda: gymnasium.make_vec(id_, n, vectorization_mode="async"))
         )
     if importlib.util.find_spec("envpool"):
-        import envpool
-
+        envpool = importlib.import_module("envpool")
         for threads in args.threads:
             makers.append(
                 (
