@@ -135,7 +135,7 @@ assert (healed == healed[0]).all()
 
 
 def test_the_urdf_of_the_docs_is_the_same_robot(python):
-    (build,) = re.findall(r"```python\n(def build.*?)```", DOC.read_text(), re.DOTALL)
+    (build,) = re.findall(r"```python\n(import mujoco\s+def build.*?)```", DOC.read_text(), re.S)
     build = build.replace('self.folder / "my_robot.urdf"', repr(str(EXAMPLE / "pan_tilt.urdf")))
     python(
         "-c",

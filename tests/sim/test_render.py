@@ -59,9 +59,13 @@ def test_a_camera_sees_all_of_a_robot_that_stays():
     assert camera.distance > 3.6, "the rail is 3.6 m long"
 
 
-@pytest.mark.parametrize("joint", ["<freejoint/>", '<joint type="slide" axis="1 0 0"/>'])
-def test_a_camera_follows_a_robot_that_travels(joint):
+@pytest.mark.parametrize(
+    ("joint", "nq"), [("<freejoint/>", 9), ('<joint type="slide" axis="1 0 0"/>', 3)]
+)
+def test_a_camera_follows_a_robot_that_travels(joint, nq):
     class Travelling(Cartpole):
+        columns = np.array([0, 1, nq, nq + 1])
+
         def build(self):
             spec = super().build()
             body = f'<body name="rover">{joint}<geom size="0.1" mass="1"/></body>'
