@@ -8,10 +8,12 @@ its limit one after the other, and the share is the median of the rounds' ratios
 that slows down for a while slows both. A step here is a control period: commands, physics,
 observation, reward, termination.
 
-`rss_mb` is what the simulator of n variants adds to the process. Each family and n has a process
-of its own. The policy, where there is one, is a 64x64 network in torch for every task, four lanes
-a task. Peers are timed where they are installed: gymnasium's vector environments (AsyncVectorEnv:
-a process an environment) and envpool, on their own HalfCheetah and Ant.
+`rss_mb` is what a simulator of n variants adds to the process when it is made. Each family and n
+has a process of its own, and what is made later there reuses memory that was freed before it: read
+the first row. The processes of AsyncVectorEnv do not count, and mj_step's own copies are not
+measured. The policy, where there is one, is a 64x64 network in torch for every task, four lanes a
+task. Peers are timed where they are installed: gymnasium's vector environments (AsyncVectorEnv: a
+process an environment) and envpool, on their own HalfCheetah and Ant.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -34,6 +36,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tyro
+
+from bench.machine import about, rss_mb_now
 
 if TYPE_CHECKING:
     from sim.family import MujocoFamily
@@ -87,8 +91,6 @@ def main() -> None:
             print(f"{family}, n = {n} ...", file=sys.stderr)
             rows += _in_child(args, family, n)
     if args.save:
-        from bench.machine import about
-
         args.save.write_text(json.dumps({"about": about(), "rows": rows}, indent=1) + "\n")
     if args.json:
         print(json.dumps(rows, indent=1))
@@ -133,11 +135,11 @@ def _cpu_rows(args: Args) -> list[dict[str, Any]]:
     BatchSim(family, [{}]).step(np.zeros((1, len(family.robot.actions)), np.float32))
     rows, limits = [], {}
     for threads in args.threads:
-        before = _rss_mb()
+        before = rss_mb_now()
         sim = BatchSim(family, _tasks(family, n), threads)
         for _ in range(5):
             sim.step(np.zeros((n, len(family.robot.actions)), np.float32))
-        rss_mb = _rss_mb() - before
+        rss_mb = rss_mb_now() - before
         for policy, act in (("none", _random(sim)), ("64x64", _policy(sim))):
             speed, limit, share = _race(sim, act, threads, args)
             rows.append(_row("batch", threads, policy, speed, share, rss_mb))
@@ -245,7 +247,7 @@ def _gymnasium_rows(
     for backend, threads, make in makers:
         if threads not in limits:
             continue
-        before, env = _rss_mb(), make()
+        before, env = rss_mb_now(), make()
         env.reset()
         rng = np.random.default_rng(0)
         actions = rng.uniform(-1, 1, (64, n, env.action_space.shape[-1])).astype(np.float32)
@@ -258,7 +260,7 @@ def _gymnasium_rows(
 
         steps = _steps_for(args.seconds, run)
         speed = float(np.median([steps * n / run(steps) for _ in range(args.rounds)]))
-        rss_mb = _rss_mb() - before
+        rss_mb = rss_mb_now() - before
         rows.append(_row(backend, threads, "none", speed, speed / limits[threads], rss_mb))
         env.close()
     return rows
@@ -388,12 +390,6 @@ class _Networks:
         for bias, weight, out in self.layers:
             x = torch.baddbmm(bias, x, weight, out=out).tanh_()
         return self.actions
-
-
-def _rss_mb() -> float:
-    import psutil
-
-    return psutil.Process().memory_info().rss / 2**20
 
 
 if __name__ == "__main__":

@@ -63,14 +63,12 @@ def _run(name: str, arguments: list[str]) -> int:
     command = tyro.cli(module.Command, args=arguments, prog=f"reptile-agent {name}")
     try:
         return command.run()
-    except (UserError, LookupError, ValueError, OSError) as error:
-        # LookupError: a name that is not there; ValueError: a file or value that is not right.
+    except (UserError, LookupError, ValueError, OSError, ModuleNotFoundError) as error:
+        # LookupError: a name that is not there; ValueError: a file or value that is not right;
+        # ModuleNotFoundError: a package that the family takes its robot from.
         # KeyError quotes its message, and is no message to a user: it is a bug, and shown whole.
         if isinstance(error, KeyError | IndexError):
             raise
-        print(f"reptile-agent {name}: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:  # of the family, or one that it takes its robot from
         print(f"reptile-agent {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

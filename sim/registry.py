@@ -18,8 +18,10 @@ from reptile_agent.task import TaskFamily
 from sim.gymnasium_query import PREFIX
 
 GROUP = "reptile_agent.families"
-OURS = ("mujoco", "torch", "gymnasium", "array_api_compat")
+TRAIN = ("mujoco", "torch", "gymnasium", "array_api_compat")
+"""Modules of the extra [train] that families import."""
 HINT = "; pip install 'reptile-agent[train]'"
+"""What to do where one of them is missing."""
 
 
 def names() -> list[str]:
@@ -55,7 +57,7 @@ def get(name: str) -> TaskFamily:
     except ImportError as error:
         raise LookupError(
             f"task family '{name}', {_of(point)}, cannot be imported: {error}"
-            + (HINT if getattr(error, "name", None) in OURS else "")
+            + (HINT if getattr(error, "name", None) in TRAIN else "")
         ) from error
     if not hasattr(module, point.attr):
         raise LookupError(
@@ -72,9 +74,7 @@ def _of_gymnasium(name: str) -> TaskFamily:
     try:
         from sim.gymnasium_family import from_name
     except ModuleNotFoundError as error:
-        raise LookupError(
-            f"family '{name}' needs gymnasium: {error}; pip install 'reptile-agent[train]'"
-        ) from error
+        raise LookupError(f"family '{name}' needs gymnasium: {error}{HINT}") from error
     return from_name(name)
 
 

@@ -69,8 +69,10 @@ class Command:
         family = registry.get(self.family)
         task = self._task(family.splits())
         sim = family.make_sim([task])
-        if hasattr(sim, "unstable"):
-            vars(sim)["unstable"] = "raise"  # a robot that diverges is to be seen as such
+        from sim.backends.batch import BatchSim  # mujoco: after the choice of OpenGL
+
+        if isinstance(sim, BatchSim):
+            sim.unstable = "raise"  # a robot that diverges is to be seen as such
         sim.reset(self.seed)
         player = self._player(family)
         record = Record(family.robot, family.feasible(task))
