@@ -168,7 +168,7 @@ def _print(summaries: dict[str, dict]) -> None:
     labels = {"unadapted": "no adaptation", "adapted": "adaptation"}
     keys = ("error_before_fault", "error_at_fault", "error_after_fault")
     rows = [[labels[n], *(f"{run[key]:.4f}" for key in keys)] for n, run in summaries.items()]
-    after = f"from {report.SETTLE_S:g} s after it"
+    after = f"from {report.SETTLE_S:g} s after the fault"
     columns = ["mean joint error [rad]", "before fault", "at fault", after]
     console.print(table("", columns, rows))
     run, other = summaries["adapted"], summaries["unadapted"]
@@ -180,4 +180,7 @@ def _print(summaries: dict[str, dict]) -> None:
         f"{other['missed']} of {other['ticks']} without, {run['missed']} of {run['ticks']} with"
     )
     before, now = other["error_after_fault"], run["error_after_fault"]
-    console.print(f"error after the fault: {before:.4f} -> {now:.4f} rad ({now / before - 1:+.0%})")
+    console.print(
+        f"error {after}, without and with adaptation: {before:.4f} and {now:.4f} rad "
+        f"({now / before - 1:+.0%})"
+    )

@@ -82,7 +82,7 @@ def _draw(
     adapted = recordings["adapted"]
     for name, recording in recordings.items():
         error = summaries[name]["error_after_fault"]
-        label = f"{labels[name]}: {error:.4f} rad after the fault"
+        label = f"{labels[name]}: {error:.4f} rad from {SETTLE_S:g} s after the fault"
         top.plot(recording.time_s, _smooth(recording), color=colours[name], lw=1.8, label=label)
     for accepted, marker, colour, label in (
         (True, "|", ADAPTED, "adaptation accepted"),
