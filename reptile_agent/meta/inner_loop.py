@@ -17,7 +17,8 @@ from torch.func import grad_and_value, vmap
 from reptile_agent.meta.learner import Learner, Params, TensorBatch
 
 OptState = dict[str, Tensor]
-"""Moments of the inner optimizer, `v.<parameter>` and the step count `t`; empty for SGD."""
+"""What an inner loop carries beside the parameters: Adam's moments `v.<parameter>` and step count
+`t`, and, where there is a proximal term, the parameters it holds on to, `start.<parameter>`."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,20 @@ class InnerOptimizer:
     """Decay of Adam's second moment."""
     eps: float = 1e-8
     """Adam's guard against division by zero."""
+    proximal: float = 0.0
+    """Pull back to where the inner loop began: weight of half the squared distance (iMAML, arXiv
+    1909.04630, equation 3)."""
 
     def init(self, params: Params) -> OptState:
         """Fresh moments: every adaptation starts with them."""
-        if self.kind == "sgd":
-            return {}
-        one = next(iter(params.values()))
-        state = {f"v.{name}": torch.zeros_like(value) for name, value in params.items()}
-        return state | {"t": torch.zeros((), dtype=one.dtype, device=one.device)}
+        state: OptState = {}
+        if self.kind == "adam":
+            one = next(iter(params.values()))
+            state |= {f"v.{name}": torch.zeros_like(value) for name, value in params.items()}
+            state["t"] = torch.zeros((), dtype=one.dtype, device=one.device)
+        if self.proximal > 0:
+            state |= {f"start.{name}": value for name, value in params.items()}
+        return state
 
 
 def inner_step(
@@ -64,26 +71,28 @@ def inner_step(
         The new parameters, the new moments, and `loss` and `grad_norm` before the step.
     """
     grads, loss = grad_and_value(learner.loss)(params, batch)
+    if optimizer.proximal > 0:
+        grads = {
+            name: g + optimizer.proximal * (params[name] - opt_state[f"start.{name}"])
+            for name, g in grads.items()
+        }
     norm = torch.stack([g.square().sum() for g in grads.values()]).sum().sqrt()
     if optimizer.clip_norm > 0:
         scale = optimizer.clip_norm / norm.clamp(min=optimizer.clip_norm)
         grads = {name: g * scale for name, g in grads.items()}
+    new_state = dict(opt_state)
     if optimizer.kind == "adam":
-        t = opt_state["t"] + 1
+        t = new_state["t"] = opt_state["t"] + 1
         correction = 1 - torch.pow(torch.full_like(t, optimizer.beta2), t)
-        new_state: OptState = {"t": t}
-        new_params = {}
+        moves = {}
         for name, g in grads.items():
             v = optimizer.beta2 * opt_state[f"v.{name}"] + (1 - optimizer.beta2) * g.square()
             new_state[f"v.{name}"] = v
-            new_params[name] = params[name] - lr[name] * g / (
-                (v / correction).sqrt() + optimizer.eps
-            )
-        new_state = {name: new_state[name] for name in opt_state}
+            moves[name] = g / ((v / correction).sqrt() + optimizer.eps)
     else:
-        new_state = {}
-        new_params = {name: params[name] - lr[name] * g for name, g in grads.items()}
-    return new_params, new_state, {"loss": loss, "grad_norm": norm}
+        moves = grads
+    moved = {name: params[name] - lr[name] * moves[name] for name in params}
+    return learner.after_step(moved), new_state, {"loss": loss, "grad_norm": norm}
 
 
 def inner_loop(

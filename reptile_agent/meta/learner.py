@@ -14,7 +14,7 @@ TensorBatch = dict[str, Tensor]
 
 
 class Learner(Protocol):
-    """Says what is learned: everything an inner loop needs."""
+    """Says what is learned: everything an inner loop needs. Learners inherit from it."""
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters."""
@@ -23,6 +23,10 @@ class Learner(Protocol):
     def loss(self, params: Params, batch: TensorBatch) -> Tensor:
         """Inner loss of one minibatch, a scalar; pure."""
         ...
+
+    def after_step(self, params: Params) -> Params:
+        """What a gradient step leaves behind: target networks follow here, others stand."""
+        return params
 
 
 def stack(params: Params, tasks: int) -> Params:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.learners.dynamics import DynamicsLearner
-from reptile_agent.spec import limits
+from reptile_agent.spec import RobotSpec, limits
 
 Reward = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -99,6 +99,21 @@ class Planner:
         """Mean squared change of plans [samples, horizon, act_dim] from `last` [1, act_dim] on."""
         before = torch.cat([last.expand(offsets.shape[0], 1, -1), offsets[:, :-1]], dim=1)
         return ((offsets - before) / self._constants["noise"]).square().mean((-1, -2))
+
+    @property
+    def robot(self) -> RobotSpec:
+        """What it drives."""
+        return self.learner.robot
+
+    @property
+    def horizon(self) -> int:
+        """Control periods that it looks ahead."""
+        return self.config.horizon
+
+    @property
+    def exploration(self) -> tuple[float, ...]:
+        """How it varies each action."""
+        return self.config.noise
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:

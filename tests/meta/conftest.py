@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from reptile_agent.meta.learner import Learner
+
 
 @dataclass(frozen=True)
-class Quadratic:
-    """Fits y = x w + b by least squares; implements `reptile_agent.meta.learner.Learner`."""
+class Quadratic(Learner):
+    """Fits y = x w + b by least squares."""
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         return {

@@ -12,7 +12,7 @@ from reptile_agent.meta.inner_loop import (
     inner_step,
     step_sizes,
 )
-from reptile_agent.meta.learner import stack
+from reptile_agent.meta.learner import Learner, stack
 
 SGD = InnerOptimizer(kind="sgd", clip_norm=0.0)
 ADAM = InnerOptimizer(kind="adam", clip_norm=0.0, beta2=0.99, eps=1e-6)
@@ -73,7 +73,7 @@ def test_adam_is_torchs_adam_without_momentum(quadratic, generator, minibatches,
 def test_adams_epsilon_counts_where_gradients_are_tiny(quadratic, generator, minibatches):
     params, batches = quadratic.init(generator), first(minibatches(1, 3))
 
-    class Faint:
+    class Faint(Learner):
         def loss(self, params, batch):
             return 1e-7 * quadratic.loss(params, batch)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reptile_agent.meta.learner import Params, TensorBatch
+from reptile_agent.meta.learner import Learner, Params, TensorBatch
 from reptile_agent.meta.networks import init_mlp, mlp
 from reptile_agent.spec import RobotSpec
 
@@ -65,8 +65,8 @@ class Normaliser:
 
 
 @dataclass(frozen=True)
-class DynamicsLearner:
-    """Ensemble model of one robot; implements `reptile_agent.meta.learner.Learner`."""
+class DynamicsLearner(Learner):
+    """Ensemble model of one robot."""
 
     robot: RobotSpec
     config: DynamicsConfig

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reptile_agent.meta.learner import Params, TensorBatch
+from reptile_agent.meta.learner import Learner, Params, TensorBatch
 from reptile_agent.meta.networks import init_mlp, mlp
 
 
 @dataclass(frozen=True)
-class RegressionLearner:
+class RegressionLearner(Learner):
     """A small network fitted to points of one curve."""
 
     hidden: tuple[int, ...] = (64, 64)
