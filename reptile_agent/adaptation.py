@@ -18,7 +18,7 @@ class AdaptationConfig(BaseModel):
 
     inner_steps: int = Field(default=20, ge=1, le=1000)
     """Gradient steps per adaptation (k)."""
-    inner_lr: float = Field(default=0.1, gt=0, lt=10)
+    inner_lr: float = Field(default=0.05, gt=0, lt=10)
     """Step size (alpha)."""
     batch: int = Field(default=32, ge=1, le=4096)
     """Live segments in each minibatch."""

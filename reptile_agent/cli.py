@@ -11,7 +11,9 @@ from reptile_agent import __version__
 COMMANDS = {
     "tasks": "list the task families, what varies in each, and their splits",
     "train": "meta-train a start in simulation",
+    "train-on-policy": "meta-train a policy by policy gradients: ProMP, MAML, RL2",
     "evaluate": "judge a trained start on a split, with and without adaptation",
+    "report": "write one HTML page about a run: curves, settings, figures, a film of a fault",
     "export": "make a bundle of a trained start: the folder that a robot needs",
     "verify": "check a bundle: hashes, operators, and its graphs against torch",
     "inspect": "show what is in a bundle",
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
-        listed = "\n".join(f"  {command:<10} {text}" for command, text in COMMANDS.items())
+        listed = "\n".join(f"  {command:<16} {text}" for command, text in COMMANDS.items())
         print(USAGE.format(commands=listed))
         return
     if name == "--version":
@@ -51,7 +53,7 @@ def _run(name: str, arguments: list[str]) -> int:
     try:
         import tyro
 
-        module = importlib.import_module(f"reptile_agent.commands.{name}")
+        module = importlib.import_module(f"reptile_agent.commands.{name.replace('-', '_')}")
         from reptile_agent.commands.console import UserError
     except ModuleNotFoundError as error:
         print(

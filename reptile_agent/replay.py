@@ -10,6 +10,9 @@ import numpy as np
 
 from reptile_agent.transition import Batch, Transition
 
+FIELDS = ("obs", "action", "next_obs")
+"""What a batch holds beside `weight` if nothing else is asked for."""
+
 
 class Replay:
     """Ring of the last `capacity` transitions of `lanes` robots that move in step.
@@ -32,6 +35,7 @@ class Replay:
         self._next_obs = np.zeros((lanes, capacity, obs_dim), np.float32)
         self._reward = np.zeros((lanes, capacity), np.float32)
         self._first = np.zeros((lanes, capacity), bool)
+        self._terminated = np.zeros((lanes, capacity), bool)
         self._head = 0
         self._size = 0
 
@@ -60,6 +64,7 @@ class Replay:
         for ring, value, _ in rows:
             ring[:, at] = value
         self._first[:, at] = transition.first
+        self._terminated[:, at] = False if transition.terminated is None else transition.terminated
         self._head = (at + 1) % self.capacity
         self._size = min(self._size + 1, self.capacity)
 
@@ -75,6 +80,10 @@ class Replay:
         holdout: int = 0,
         end_age: np.ndarray | int = 0,
         lanes: np.ndarray | None = None,
+        fields: tuple[str, ...] = FIELDS,
+        past_end: bool = False,
+        priority: np.ndarray | None = None,
+        correction: float = 0.0,
     ) -> Batch:
         """Minibatches for an inner loop, arrays `[lanes, steps, batch, ...]`.
 
@@ -88,16 +97,35 @@ class Replay:
             holdout: newest transitions that no drawn segment may touch.
             end_age: age at which the window begins, per lane or for all: "now", put into the past.
             lanes: which lanes, int [n]; None for all.
+            fields: what of `Batch` to give beside `weight`.
+            past_end: a segment may go on past a transition that ended the episode for good, for
+                learners that ignore what follows it; else the last states before an end start no
+                segment.
+            priority: factor on the chance of each segment, positive, float [lanes of the replay,
+                len(self)] by the age of its first transition: `|TD error| ** alpha` in prioritized
+                replay (Schaul et al. 2016, arXiv 1511.05952, equation 1).
+            correction: beta there: `weight` makes up for the priorities, in full at 1. It is
+                `priority ** -beta`, scaled to average 1 in each minibatch; recency is wanted and
+                stays.
 
         Raises:
+            ValueError: `priority` has another shape, or a field is unknown.
             LookupError: a lane has no segment that fits.
         """
         which = np.arange(self.lanes) if lanes is None else np.asarray(lanes)
         lookback = self._size if window is None else min(window, self._size)
         age = np.arange(lookback) + np.reshape(end_age, (-1, 1)) + holdout + segment - 1
         age = np.broadcast_to(age, (which.size, lookback))
-        valid = self._starts_segment(which, age, segment)
+        valid = self._starts_segment(which, age, segment, past_end)
         weight = valid if tau is None else valid * np.exp(-(age - age[:, :1]) / tau)
+        if priority is not None:
+            if priority.shape != (self.lanes, self._size):
+                raise ValueError(
+                    f"priority has shape {priority.shape}, want {(self.lanes, self._size)}: one "
+                    f"for every transition held, newest first"
+                )
+            # Beyond what is held nothing is valid: any column does.
+            weight = weight * priority[which[:, None], np.minimum(age, self._size - 1)]
         total = weight.sum(axis=1)
         if lookback == 0 or not (total > 0).all():
             raise LookupError(
@@ -113,10 +141,17 @@ class Replay:
         column = np.minimum(flat.reshape(draws.shape) - lane * lookback, lookback - 1)
         column = _last_positive(weight, column)
         drawn = np.take_along_axis(age, column, axis=1).reshape(-1, steps, batch)
-        return self._gather(which, drawn, segment)
+        found = self._gather(which, drawn, segment, fields)
+        if priority is not None and correction > 0:
+            share = priority[which[:, None, None], drawn] ** -correction
+            share /= share.mean(axis=-1, keepdims=True)
+            found["weight"] = share.astype(np.float32)
+        return found
 
-    def latest(self, count: int, segment: int = 1) -> Batch:
+    def latest(self, count: int, segment: int = 1, *, fields: tuple[str, ...] = FIELDS) -> Batch:
         """Every segment inside the newest `count` transitions of lane 0, `[n, ...]`, oldest first.
+
+        `fields`: what of `Batch` to give beside `weight`.
 
         Raises:
             LookupError: there is none.
@@ -128,7 +163,7 @@ class Replay:
             raise LookupError(
                 f"the newest {count} of {self._size} transitions hold no segment of {segment}"
             )
-        found = self._gather(lane, age.reshape(1, 1, -1), segment)
+        found = self._gather(lane, age.reshape(1, 1, -1), segment, fields)
         return {key: value[0, 0] for key, value in found.items()}
 
     def clear(self) -> None:
@@ -144,6 +179,7 @@ class Replay:
             "next_obs": self._next_obs[:, order],
             "reward": self._reward[:, order],
             "first": self._first[:, order].astype(np.uint8),
+            "terminated": self._terminated[:, order].astype(np.uint8),
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -160,26 +196,41 @@ class Replay:
             )
         for name in ("obs", "action", "next_obs", "reward", "first"):
             getattr(self, f"_{name}")[:, :size] = state[name]
+        # States written before episodes' ends were recorded have none.
+        self._terminated[:, :size] = state.get("terminated", np.uint8(0))
         self._size, self._head = size, size % self.capacity
 
-    def _starts_segment(self, lanes: np.ndarray, age: np.ndarray, segment: int) -> np.ndarray:
+    def _starts_segment(
+        self, lanes: np.ndarray, age: np.ndarray, segment: int, past_end: bool = False
+    ) -> np.ndarray:
         """Whether `segment` unbroken transitions start at each age, bool [lanes, ages]."""
         valid = (age < self._size) & (age >= segment - 1)
+        lane, ended = lanes[:, None], np.zeros(age.shape, bool)
         for later in range(1, segment):
             at = (self._head - 1 - age + later) % self.capacity
-            valid &= ~self._first[lanes[:, None], at]
+            if past_end:
+                ended |= self._terminated[lane, at - 1]
+            valid &= ~self._first[lane, at] | ended
         return valid
 
-    def _gather(self, lanes: np.ndarray, age: np.ndarray, segment: int) -> Batch:
+    def _gather(
+        self, lanes: np.ndarray, age: np.ndarray, segment: int, fields: tuple[str, ...]
+    ) -> Batch:
         """Segments that start at `age` `[lanes, steps, batch]`."""
         at = (self._head - 1 - age[..., None] + np.arange(segment)) % self.capacity
         lane = lanes[:, None, None, None]
-        return {
-            "obs": self._obs[lane[..., 0], at[..., 0]],
-            "action": self._action[lane, at],
-            "next_obs": self._next_obs[lane, at],
-            "weight": np.ones(age.shape, np.float32),
-        }
+        found: Batch = {}
+        for name in fields:
+            if name == "obs":
+                found[name] = self._obs[lane[..., 0], at[..., 0]]
+            elif name == "age":
+                found[name] = age
+            elif name in ("action", "next_obs", "reward", "terminated"):
+                found[name] = getattr(self, f"_{name}")[lane, at].astype(np.float32, copy=False)
+            else:
+                raise ValueError(f"a replay has no field '{name}' to give")
+        found["weight"] = np.ones(age.shape, np.float32)
+        return found
 
 
 def with_rehearsal(

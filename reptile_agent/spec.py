@@ -112,6 +112,23 @@ class RobotSpec(BaseModel):
         )
 
 
+def choices(robot: RobotSpec) -> int:
+    """How many choices the robot's action has, 0 where it is continuous.
+
+    Raises:
+        ValueError: a choice beside other actions, which no learner here handles.
+    """
+    chosen = [action for action in robot.actions if action.unit == "choice"]
+    if not chosen:
+        return 0
+    if len(robot.actions) > 1:
+        raise ValueError(
+            f"robot '{robot.name}' has {len(robot.actions)} actions, of which '{chosen[0].name}' "
+            f"is a choice; only a single choice can be learned: number the combinations"
+        )
+    return round(chosen[0].high - chosen[0].low) + 1
+
+
 def limits(signals: tuple[Signal, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper limits of signals as float32 arrays `[len(signals)]`."""
     low = np.array([s.low for s in signals], np.float32)

@@ -21,6 +21,8 @@ class Transition:
     """Reward of the period, float32 [lanes]."""
     first: np.ndarray
     """True where this transition does not continue the one before, bool [lanes]."""
+    terminated: np.ndarray | None = None
+    """True where the episode ended for good in this transition, bool [lanes]; None: nowhere."""
 
 
 Batch = dict[str, np.ndarray]
@@ -29,5 +31,11 @@ Batch = dict[str, np.ndarray]
 - `obs` [..., batch, obs_dim]: measurement at the segment's start;
 - `action` [..., batch, segment, act_dim]: actions along it;
 - `next_obs` [..., batch, segment, obs_dim]: measurements that followed;
-- `weight` [..., batch]: share of each segment in the loss; averages to 1.
+- `weight` [..., batch]: share of each segment in the loss; averages to 1;
+
+and where it is asked for:
+
+- `reward` [..., batch, segment]: reward of each period;
+- `terminated` [..., batch, segment]: 1 where the episode ended for good, else 0;
+- `age` [..., batch]: transitions since the segment's start, int; the newest has 0.
 """

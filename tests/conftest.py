@@ -83,33 +83,13 @@ def short_arm():
 
 
 @pytest.fixture(scope="session")
-def _bundles(short_arm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the bundles `sgd` and `adam`, exported once for all workers of a run."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if base.name.startswith("popen-") else base
-    folder = shared / "bundles"
-    with open(shared / "bundles.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            _export(short_arm, shared / "bundles.partial")
-            (shared / "bundles.partial").rename(folder)
-    return folder
-
-
-def _export(family, folder: Path) -> None:
-    """Train a tiny start and write it twice: for an inner loop by SGD, and for one by Adam."""
-    import dataclasses
-
-    import onnx
-
+def tiny_run():
+    """Settings of the run that the tiny bundles come from."""
     from reptile_agent.adaptation import AdaptationConfig
-    from reptile_agent.export import dynamics_graphs
-    from reptile_agent.export.write_bundle import write_bundle
-    from reptile_agent.meta.inner_loop import InnerOptimizer
     from reptile_agent.meta.learners.dynamics import DynamicsConfig
-    from reptile_agent.meta.trainer import TrainConfig, Trainer
+    from reptile_agent.meta.trainer import TrainConfig
 
-    config = TrainConfig(
+    return TrainConfig(
         tasks=8,
         rounds=1,
         round_steps=60,
@@ -119,11 +99,38 @@ def _export(family, folder: Path) -> None:
         iterations=5,
         meta_batch=4,
         train_inner_steps=2,
-        model=DynamicsConfig(hidden=(16,), members=2, segment=2),
-        adaptation=AdaptationConfig(window=60, holdout=10, inner_lr=0.02),
+        model=DynamicsConfig(hidden=(16,), members=2, segment=2, context=4, context_lr=1.0),
+        adaptation=AdaptationConfig(window=60, holdout=10, inner_lr=0.02, rehearsal_margin=6.0),
         lr_scale={"b": 2.0},
         samples=8,
     )
+
+
+@pytest.fixture(scope="session")
+def _bundles(short_arm, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the bundles `sgd` and `adam`, exported once for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if base.name.startswith("popen-") else base
+    folder = shared / "bundles"
+    with open(shared / "bundles.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _export(short_arm, tiny_run, shared / "bundles.partial")
+            (shared / "bundles.partial").rename(folder)
+    return folder
+
+
+def _export(family, config, folder: Path) -> None:
+    """Train a tiny start and write it twice: for an inner loop by SGD, and for one by Adam."""
+    import dataclasses
+
+    import onnx
+
+    from reptile_agent.export import dynamics_graphs
+    from reptile_agent.export.write_bundle import write_bundle
+    from reptile_agent.meta.inner_loop import InnerOptimizer
+    from reptile_agent.meta.trainer import Trainer
+
     trainer = Trainer(family, config)
     for _ in trainer.run():
         pass

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 SOURCES = Path(__file__).parent.parent / "ros2_ws/src"
-SHARED = {"adaptation", "onboard", "provenance", "replay", "spec", "task", "transition"}
+SHARED = {
+    *("adaptation", "onboard", "provenance", "replay", "spec", "task", "transition"),
+    *("gate", "probation"),
+}
 
 
 def imported(file: Path) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -212,3 +214,137 @@ def test_what_was_pushed_is_copied(numbered):
     replay.push(transition)
     transition.obs[:] = 99
     assert replay.state()["obs"].item() == 1
+
+
+def with_ends(numbered, steps: int, capacity: int, ends=(), lanes: int = 1) -> Replay:
+    """As `filled`; an episode ends for good in each of `ends`, and the next one starts after it."""
+    replay = Replay(capacity, 1, 1, lanes)
+    for t in range(steps):
+        made = numbered(t, lanes, first=t == 0 or t - 1 in ends)
+        over = np.full(lanes, t in ends)
+        replay.push(dataclasses.replace(made, terminated=over))
+    return replay
+
+
+REWARDED = ("action", "reward", "terminated", "age")
+
+
+def test_rewards_ends_and_ages_are_given_where_asked_for(numbered):
+    replay = with_ends(numbered, 20, 12, ends={10, 14})
+    found = replay.sample(np.random.default_rng(0), 2, 50, segment=2, fields=REWARDED)
+    assert set(found) == {*REWARDED, "weight"}
+    when = moments(found)
+    np.testing.assert_array_equal(found["reward"], when)
+    np.testing.assert_array_equal(found["terminated"], np.isin(when, [10, 14]))
+    np.testing.assert_array_equal(found["age"], 19 - when[..., 0])
+    assert found["reward"].dtype == found["terminated"].dtype == np.float32
+    assert found["terminated"].any()
+
+
+def test_unless_asked_a_batch_holds_no_more_than_before(numbered):
+    replay = filled(numbered, 5, 5)
+    for batch in (replay.sample(np.random.default_rng(0), 1, 3), replay.latest(3)):
+        assert list(batch) == ["obs", "action", "next_obs", "weight"]
+
+
+def test_latest_gives_what_is_asked_for_too(numbered):
+    found = with_ends(numbered, 9, 9, ends={8}).latest(3, segment=1, fields=REWARDED)
+    np.testing.assert_array_equal(found["reward"], [[6], [7], [8]])
+    np.testing.assert_array_equal(found["terminated"], [[0], [0], [1]])
+    np.testing.assert_array_equal(found["age"], [2, 1, 0])
+
+
+def test_a_field_that_is_unknown_is_named(numbered):
+    with pytest.raises(ValueError, match="no field 'lanes'"):
+        filled(numbered, 3, 3).sample(np.random.default_rng(0), 1, 1, fields=("obs", "lanes"))
+
+
+def test_whoever_says_nothing_of_ends_has_none(numbered):
+    found = filled(numbered, 5, 3).latest(3, fields=("terminated",))
+    np.testing.assert_array_equal(found["terminated"], 0.0)
+
+
+def test_an_overwritten_end_is_forgotten(numbered):
+    replay = with_ends(numbered, 3, 3, ends={1})
+    for t in range(3, 6):
+        replay.push(numbered(t))
+    assert not replay.latest(3, fields=("terminated",))["terminated"].any()
+
+
+def test_ends_survive_state_and_restore_and_older_states_have_none(numbered):
+    state = with_ends(numbered, 9, 6, ends={5}, lanes=2).state()
+    replay = Replay(6, 1, 1, 2)
+    replay.restore(state)
+    np.testing.assert_array_equal(replay.state()["terminated"], state["terminated"])
+    assert state["terminated"].sum() == 2
+    del state["terminated"]
+    replay.restore(state)
+    assert not replay.state()["terminated"].any()
+
+
+def test_a_segment_goes_past_an_episodes_end_only_where_asked(numbered):
+    # 5 ends an episode for good; at 8 one was cut, which nobody may cross.
+    replay = with_ends(numbered, 11, 11, ends={5})
+    replay._first[0, 8] = True
+    rng = np.random.default_rng(0)
+    kept = moments(replay.sample(rng, 1, 500, segment=3))[..., 0]
+    assert set(kept.ravel()) == {0, 1, 2, 3, 8}
+    across = moments(replay.sample(rng, 1, 500, segment=3, past_end=True))[..., 0]
+    assert set(across.ravel()) == {0, 1, 2, 3, 4, 5, 8}
+
+
+def test_an_end_is_passed_at_the_rings_seam_too(numbered):
+    # 4 lies in the last slot, 5 in the first.
+    replay = with_ends(numbered, 9, 5, ends={4})
+    for past_end, wanted in ((False, {5, 6, 7}), (True, {4, 5, 6, 7})):
+        drawn = replay.sample(np.random.default_rng(0), 1, 300, segment=2, past_end=past_end)
+        assert set(moments(drawn)[..., 0].ravel()) == wanted
+
+
+def test_priorities_and_recency_multiply_in_the_chance_of_a_draw(numbered):
+    replay = filled(numbered, 14, 10, lanes=2)
+    priority = np.random.default_rng(1).uniform(0.1, 3.0, (2, 10))
+    batch = replay.sample(
+        np.random.default_rng(0),
+        1,
+        200_000,
+        segment=2,
+        holdout=1,
+        tau=4.0,
+        lanes=np.array([1]),
+        priority=priority,
+    )
+    age = 13 - moments(batch)[..., 0].ravel()
+    found = np.bincount(age, minlength=10) / age.size
+    # A segment of 2 before 1 held out starts at age 2 at the latest.
+    wanted = np.where(np.arange(10) >= 2, priority[1] * np.exp(-np.arange(10) / 4.0), 0.0)
+    np.testing.assert_allclose(found, wanted / wanted.sum(), atol=0.003)
+    np.testing.assert_array_equal(batch["weight"], 1.0)
+
+
+@pytest.mark.parametrize("beta", [0.4, 1.0])
+def test_a_corrected_weight_makes_up_for_the_priority(numbered, beta):
+    replay = filled(numbered, 8, 8)
+    priority = np.arange(1.0, 9.0)[None]
+    batch = replay.sample(
+        np.random.default_rng(0), 3, 40, priority=priority, correction=beta, fields=("age",)
+    )
+    wanted = (1.0 + batch["age"]) ** -beta
+    wanted /= wanted.mean(axis=-1, keepdims=True)
+    np.testing.assert_allclose(batch["weight"], wanted, rtol=1e-5)
+    assert batch["weight"].dtype == np.float32
+
+
+def test_fully_corrected_draws_have_the_mean_of_uniform_ones(numbered):
+    replay = filled(numbered, 8, 8)
+    priority = np.arange(1.0, 9.0)[None]
+    batch = replay.sample(
+        np.random.default_rng(0), 1, 100_000, priority=priority, correction=1.0, fields=("age",)
+    )
+    assert batch["age"].mean() > 4.5  # the old ones were preferred
+    assert (batch["age"] * batch["weight"]).mean() == pytest.approx(3.5, abs=0.03)
+
+
+def test_priorities_of_another_size_are_refused(numbered):
+    with pytest.raises(ValueError, match=r"priority has shape \(1, 4\), want \(1, 5\)"):
+        filled(numbered, 5, 8).sample(np.random.default_rng(0), 1, 1, priority=np.ones((1, 4)))

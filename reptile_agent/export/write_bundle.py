@@ -14,7 +14,8 @@ from safetensors.numpy import save
 
 from reptile_agent.export import dynamics_graphs
 from reptile_agent.meta.inner_loop import step_sizes
-from reptile_agent.meta.trainer import Trainer, normaliser_arrays
+from reptile_agent.meta.planner import Planner
+from reptile_agent.meta.trainer import Trainer
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.manifest import (
     FileEntry,
@@ -35,16 +36,23 @@ def write_bundle(trainer: Trainer, path: Path) -> Manifest:
 
     Raises:
         FileExistsError: `path` is there and no bundle.
+        ValueError: the run's learner or inner loop has no graphs.
     """
     if path.exists() and not (path / "manifest.json").is_file():
         raise FileExistsError(f"{path} exists and is no bundle; name another folder with --out")
-    config, planner, params = trainer.config, trainer.planner, trainer.params
+    config, planner, params = trainer.config, trainer.agent.driver, trainer.params
+    if not isinstance(planner, Planner):
+        raise ValueError(
+            f"only the learner dynamics can be exported yet, this run's is {config.learner}"
+        )
+    if config.inner.proximal > 0:
+        raise ValueError("an inner loop with a proximal term cannot be exported yet")
     start = {name: np.ascontiguousarray(value.numpy()) for name, value in params.items()}
     files = dynamics_graphs.build(planner, config.inner, params)
     files["start.safetensors"] = save(start)
     files["rehearsal.safetensors"] = save(dict(trainer.rehearsal()))
     entries = _entries(start)
-    scale = step_sizes(params, 1.0, config.lr_scale)
+    scale = step_sizes(params, 1.0, trainer.lr_scale)
     manifest = Manifest(
         files={
             name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
@@ -59,7 +67,7 @@ def write_bundle(trainer: Trainer, path: Path) -> Manifest:
         },
         normaliser={
             name: [float(x) for x in array]
-            for name, array in normaliser_arrays(planner.learner.normaliser).items()
+            for name, array in asdict(planner.learner.normaliser).items()
         },
         parameters=entries,
         optimizer_state=_entries({n: v.numpy() for n, v in config.inner.init(params).items()}),

@@ -6,32 +6,21 @@ what is judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.func import vmap
 
-from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.meta.inner_loop import InnerOptimizer, adapt_tasks, step_sizes
-from reptile_agent.meta.learner import Params, TensorBatch, stack
-from reptile_agent.meta.planner import Planner
-from reptile_agent.replay import Replay, with_rehearsal
+from reptile_agent.meta.agent import Agent
+from reptile_agent.meta.learner import Params
+from reptile_agent.meta.online import AdaptingLanes, OnlineAdaptation
+from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec, limits
-from reptile_agent.task import VecSim
-from reptile_agent.transition import Batch, Transition
-
-
-@dataclass(frozen=True)
-class OnlineAdaptation:
-    """How the lanes adapt while they act."""
-
-    config: AdaptationConfig
-    optimizer: InnerOptimizer
-    lr_scale: dict[str, float]
-    rehearsal: Batch
-    """Segments from simulation to mix in, [n, ...]."""
+from reptile_agent.task import Task, VecSim
+from reptile_agent.transition import Transition
 
 
 @dataclass(frozen=True)
@@ -44,21 +33,28 @@ class Rollout:
     reward: np.ndarray
     first: np.ndarray
     """True where a lane had just started anew, bool [lanes, steps]."""
+    terminated: np.ndarray
+    """True where an episode ended for good, bool [lanes, steps]."""
+    reference: np.ndarray
+    """What was to be followed when the action was chosen."""
+    next_reference: np.ndarray
+    """What was to be followed one period later."""
     tracking_error: np.ndarray
     """Mean absolute distance from the reference, in the references' units."""
+    accepted: np.ndarray | None = None
+    """Adaptations of each lane that came to drive or were offered; None: it did not adapt."""
+    refused: np.ndarray | None = None
+    """Adaptations of each lane that the gate refused."""
+    rolled_back: np.ndarray | None = None
+    """Parameters of each lane that probation took back."""
 
-    def transitions(self, replay: Replay) -> None:
-        """Append everything to `replay`."""
+    def transitions(self, replay: Replay, sees_reference: bool = False) -> None:
+        """Append everything to `replay`, as a learner sees it."""
+        names = ("obs", "action", "next_obs", "reward", "first", "terminated")
+        rows = {name: getattr(self, name) for name in (*names, "reference", "next_reference")}
         for t in range(self.obs.shape[1]):
-            replay.push(
-                Transition(
-                    obs=self.obs[:, t],
-                    action=self.action[:, t],
-                    next_obs=self.next_obs[:, t],
-                    reward=self.reward[:, t],
-                    first=self.first[:, t],
-                )
-            )
+            row = {name: value[:, t] for name, value in rows.items()}
+            replay.push(_transition(row, sees_reference))
 
 
 def excite(
@@ -88,114 +84,90 @@ def excite(
         base = np.where(columns >= 0, reference[:, 0, columns], 0.0)
         return base + scale * np.array(sigma) * noise
 
-    return _roll(sim, robot, 1, steps, act, None)
+    return _roll(sim, robot, 1, steps, act)
 
 
 @torch.no_grad()
 def drive(
     sim: VecSim,
-    planner: Planner,
+    agent: Agent,
     params: Params,
     steps: int,
     rng: np.random.Generator,
     *,
+    stacked: bool = False,
     adaptation: OnlineAdaptation | None = None,
     adapt_from: int = 0,
     explore: float = 0.0,
+    faults: Mapping[int, list[Task]] | None = None,
 ) -> Rollout:
-    """Let the planner drive every lane from one start.
+    """Let the agent drive every lane from one start.
 
     Args:
         sim: already reset.
-        planner: of the family.
+        agent: of the family.
         params: the start.
         steps: control periods.
-        rng: of the planner's noise, the exploration and the minibatches.
+        rng: of the driver's noise, the exploration and the minibatches. Methods that are given
+            the same see the same noise, whether they adapt or not.
+        stacked: every lane has a start of its own, `[lanes, ...]`, and keeps it.
         adaptation: how lanes adapt; None: they keep the start.
         adapt_from: control period of the first adaptation.
-        explore: noise added to the actions, in units of the planner's.
+        explore: noise added to the actions, in units of the driver's exploration.
+        faults: what tasks the lanes turn into, by control period.
+
+    Raises:
+        ValueError: lanes with starts of their own are to adapt.
     """
-    lanes, robot = sim.num_envs, planner.learner.robot
-    plan = torch.zeros(lanes, planner.config.horizon, len(robot.actions))
-    sigma = np.array(planner.config.noise)
-    live = stack(params, lanes)
-    plan_all = vmap(planner, in_dims=(None, 0, 0, 0, 0))
-    plan_each = vmap(planner, in_dims=(0, 0, 0, 0, 0))
-    replay = Replay(steps, len(robot.observations), len(robot.actions), lanes)
-    adapted = False
+    if stacked and adaptation is not None:
+        raise ValueError("lanes with starts of their own keep them: drive without adaptation")
+    driver, lanes = agent.driver, sim.num_envs
+    noises, minibatches = rng.spawn(2)
+    plan = torch.zeros(lanes, driver.horizon, len(driver.robot.actions))
+    sigma = np.array(driver.exploration)
+    adapting = None
+    if adaptation is not None:
+        adapting = AdaptingLanes(agent.learner, params, lanes, adaptation, minibatches)
+    own = stacked or adapting is not None
+    act_all = vmap(driver, in_dims=(0 if own else None, 0, 0, 0, 0))
+    replay = agent.replay(steps if adapting else 1, lanes)
 
     def act(obs: np.ndarray, reference: np.ndarray, first: np.ndarray) -> np.ndarray:
-        nonlocal plan, live, adapted
+        nonlocal plan
         plan[torch.from_numpy(first)] = 0.0
-        seen = len(replay)
-        if adaptation and seen >= max(adapt_from, 1) and seen % adaptation.config.period == 0:
-            fresh = adapt_lanes(planner, params, live, replay, adaptation, rng)
-            if fresh is not None:
-                live, adapted = fresh, True
-        noise = rng.standard_normal((lanes, *planner.noise_shape), dtype=np.float32)
+        noise = noises.standard_normal((lanes, *driver.noise_shape), dtype=np.float32)
         arrays = (torch.from_numpy(obs), torch.from_numpy(reference), plan, torch.from_numpy(noise))
-        call = plan_each if adapted else plan_all
-        action, plan, _ = call(live if adapted else params, *arrays)
-        return action.numpy() + explore * sigma * rng.standard_normal(action.shape)
+        action, plan, _ = act_all(params if adapting is None else adapting.live, *arrays)
+        return action.numpy() + explore * sigma * noises.standard_normal(action.shape)
 
-    live_replay = replay if adaptation is not None else None
-    return _roll(sim, robot, planner.config.horizon, steps, act, live_replay)
+    def after(t: int, row: dict[str, np.ndarray]) -> None:
+        if adapting is not None:
+            replay.push(_transition(row, agent.learner.sees_reference))
+            adapting.tick(row["tracking_error"], row["terminated"])
+            seen = t + 1
+            if max(adapt_from, 1) <= seen < steps and seen % adapting.period == 0:
+                adapting.adapt(replay)
+        if faults and t + 1 in faults:
+            sim.set_tasks(faults[t + 1])
 
-
-def adapt_lanes(
-    planner: Planner,
-    start: Params,
-    live: Params,
-    replay: Replay,
-    adaptation: OnlineAdaptation,
-    rng: np.random.Generator,
-) -> Params | None:
-    """K inner steps of every lane on its own last transitions; None while one has too few."""
-    config = adaptation.config
-    segment = planner.learner.config.segment
-    if len(replay) < config.holdout + segment + config.batch:
-        return None
-    try:
-        batches = mixed_batches(replay, adaptation, segment, rng)
-    except LookupError:  # a lane that fell again and again has no whole segment in its window
-        return None
-    origin = stack(start, replay.lanes) if config.start == "start" else live
-    lr = step_sizes(start, config.inner_lr, adaptation.lr_scale)
-    with torch.enable_grad():
-        adapted, _ = adapt_tasks(
-            planner.learner, adaptation.optimizer, origin, batches, lr, stacked=True
-        )
-    return adapted
-
-
-def mixed_batches(
-    replay: Replay,
-    adaptation: OnlineAdaptation,
-    segment: int,
-    rng: np.random.Generator,
-    end_age: np.ndarray | int = 0,
-    lanes: np.ndarray | None = None,
-) -> TensorBatch:
-    """Minibatches `[lanes, k, batch + rehearsal, ...]`: live segments, then rehearsed ones."""
-    config = adaptation.config
-    live = replay.sample(
-        rng,
-        config.inner_steps,
-        config.batch,
-        segment=segment,
-        window=config.window,
-        tau=config.tau,
-        holdout=config.holdout,
-        end_age=end_age,
-        lanes=lanes,
+    rollout = _roll(sim, driver.robot, driver.horizon, steps, act, after)
+    if adapting is None:
+        return rollout
+    return dataclasses.replace(
+        rollout,
+        accepted=adapting.accepted,
+        refused=adapting.refused,
+        rolled_back=adapting.rolled_back,
     )
-    pool, weight = adaptation.rehearsal, config.rehearsal_weight
-    return to_tensors(with_rehearsal(live, pool, rng, config.rehearsal, weight))
 
 
-def to_tensors(batch: Batch) -> TensorBatch:
-    """The same memory as tensors."""
-    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()}
+def _transition(row: dict[str, np.ndarray], sees_reference: bool) -> Transition:
+    """One period of all lanes, as a learner sees it."""
+    obs, next_obs = row["obs"], row["next_obs"]
+    if sees_reference:
+        obs = np.concatenate([obs, row["reference"]], axis=1)
+        next_obs = np.concatenate([next_obs, row["next_reference"]], axis=1)
+    return Transition(obs, row["action"], next_obs, row["reward"], row["first"], row["terminated"])
 
 
 def _roll(
@@ -204,26 +176,42 @@ def _roll(
     horizon: int,
     steps: int,
     act: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-    live_replay: Replay | None,
+    after: Callable[[int, dict[str, np.ndarray]], None] = lambda *_: None,
 ) -> Rollout:
-    """The loop that all rounds share; `act(obs, reference, first)` chooses the actions.
+    """The loop that all rounds share.
 
     A lane whose episode is over for good starts anew, the others go on.
+
+    Args:
+        sim: already reset.
+        robot: what is driven.
+        horizon: periods of reference that `act` is given.
+        steps: control periods.
+        act: chooses the actions from obs, reference and which lanes have just started anew.
+        after: told of every period, its number and its arrays [lanes, ...].
     """
     low, high = limits(robot.actions)
     columns = robot.reference_columns
     obs, first = sim.obs, np.ones(sim.num_envs, bool)
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in Rollout.__dataclass_fields__}
+    rows: dict[str, list[np.ndarray]] = {}
     for t in range(steps):
-        reference = sim.reference(horizon)
-        action = np.clip(act(obs, reference, first), low, high).astype(np.float32)
+        reference = sim.reference(horizon + 1)
+        action = np.clip(act(obs, reference[:, :horizon], first), low, high).astype(np.float32)
         next_obs, reward, terminated, _ = sim.step(action)
-        error = np.abs(next_obs[:, columns] - reference[:, 0]).mean(axis=1)
-        row = dict(zip(rows, (obs, action, next_obs, reward, first, error)))
+        row = {
+            "obs": obs,
+            "action": action,
+            "next_obs": next_obs,
+            "reward": reward,
+            "first": first,
+            "terminated": terminated,
+            "reference": reference[:, 0],
+            "next_reference": reference[:, 1],
+            "tracking_error": np.abs(next_obs[:, columns] - reference[:, 0]).mean(axis=1),
+        }
         for name, value in row.items():
-            rows[name].append(value)
-        if live_replay is not None:
-            live_replay.push(Transition(obs, action, next_obs, reward, first))
+            rows.setdefault(name, []).append(value)
+        after(t, row)
         first = terminated
         # The same start at the same period, so that methods stay comparable.
         obs = sim.reset(seed=t + 1, lanes=terminated) if terminated.any() else next_obs

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.meta.collect import OnlineAdaptation, drive, excite
+from reptile_agent.meta.collect import drive, excite
+from reptile_agent.meta.online import OnlineAdaptation
 from reptile_agent.meta.trainer import Trainer
 from reptile_agent.task import Task
 
@@ -30,12 +32,12 @@ def evaluate(
     steps: int,
     judged_from: int,
     inner_steps: list[int],
-    override: dict[str, float] | None = None,
+    override: Mapping[str, float] | None = None,
+    gated: bool = False,
 ) -> list[Result]:
     """Command passed through, no adaptation, and adaptation with each number of inner steps.
 
-    All methods see the same tasks, courses and seeds. The gate is not part of this: it judges
-    what the learner itself does.
+    All methods see the same tasks, courses and seeds.
 
     Args:
         trainer: at the end of its run.
@@ -44,6 +46,7 @@ def evaluate(
         judged_from: first period that counts: adaptation needs data first.
         inner_steps: values of k; 0 is no adaptation.
         override: settings of the run's AdaptationConfig to change.
+        gated: whether the gate and probation decide what drives, or all that is learned does.
     """
     sim = trainer.family.make_sim(tasks)
     seed = [trainer.config.seed, 99]
@@ -58,11 +61,11 @@ def evaluate(
         sim.reset(seed=trainer.config.seed)
         rollout = drive(
             sim,
-            trainer.planner,
+            trainer.agent,
             trainer.params,
             steps,
             np.random.default_rng(seed),
-            adaptation=_online(trainer, k, override or {}) if k else None,
+            adaptation=adapting(trainer, k, override or {}, gated) if k else None,
         )
         results.append((f"{trainer.config.algorithm}, k={k}", rollout))
     return [
@@ -76,11 +79,10 @@ def evaluate(
     ]
 
 
-def _online(trainer: Trainer, inner_steps: int, override: dict[str, float]) -> OnlineAdaptation:
-    settings = trainer.config.adaptation.model_dump() | override | {"inner_steps": inner_steps}
-    return OnlineAdaptation(
-        AdaptationConfig.model_validate(settings),
-        trainer.config.inner,
-        trainer.config.lr_scale,
-        trainer.rehearsal(),
-    )
+def adapting(
+    trainer: Trainer, inner_steps: int, override: Mapping[str, float], gated: bool
+) -> OnlineAdaptation:
+    """How a trained start adapts in evaluation: its own settings, but for those overridden."""
+    usual = trainer.config.adaptation.model_dump()
+    settings = {**usual, **override, "inner_steps": inner_steps}
+    return trainer.online(AdaptationConfig.model_validate(settings), gated)

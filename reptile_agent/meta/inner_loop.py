@@ -7,6 +7,7 @@ robot runs the very function that was meta-trained.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,10 @@ from reptile_agent.meta.learner import Learner, Params, TensorBatch
 OptState = dict[str, Tensor]
 """What an inner loop carries beside the parameters: Adam's moments `v.<parameter>` and step count
 `t`, and, where there is a proximal term, the parameters it holds on to, `start.<parameter>`."""
+
+
+TINY = 1e-30
+"""Least value under a root: at zero its slope is infinite, and MAML's gradient would be NaN."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def inner_step(
             name: g + optimizer.proximal * (params[name] - opt_state[f"start.{name}"])
             for name, g in grads.items()
         }
-    norm = torch.stack([g.square().sum() for g in grads.values()]).sum().sqrt()
+    norm = torch.stack([g.square().sum() for g in grads.values()]).sum().clamp(min=TINY).sqrt()
     if optimizer.clip_norm > 0:
         scale = optimizer.clip_norm / norm.clamp(min=optimizer.clip_norm)
         grads = {name: g * scale for name, g in grads.items()}
@@ -88,7 +93,7 @@ def inner_step(
         for name, g in grads.items():
             v = optimizer.beta2 * opt_state[f"v.{name}"] + (1 - optimizer.beta2) * g.square()
             new_state[f"v.{name}"] = v
-            moves[name] = g / ((v / correction).sqrt() + optimizer.eps)
+            moves[name] = g / ((v / correction).clamp(min=TINY).sqrt() + optimizer.eps)
     else:
         moves = grads
     moved = {name: params[name] - lr[name] * moves[name] for name in params}
@@ -148,6 +153,10 @@ def adapt_tasks(
         return adapted, info
 
     return vmap(one_task, in_dims=(0 if stacked else None, 0))(params, batches)
+
+
+Adapt = Callable[..., tuple[Params, dict[str, Tensor]]]
+"""`adapt_tasks`, or what takes its place: `reptile_agent.meta.compiled`."""
 
 
 def step_sizes(params: Params, lr: float, scale: dict[str, float] | None = None) -> Params:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from reptile_agent.replay import FIELDS
+from reptile_agent.spec import RobotSpec
+from reptile_agent.transition import Batch
 
 Params = dict[str, Tensor]
 """Parameter name -> tensor. Flat, so that names in checkpoints, graphs and bundles are the same."""
@@ -27,6 +32,45 @@ class Learner(Protocol):
     def after_step(self, params: Params) -> Params:
         """What a gradient step leaves behind: target networks follow here, others stand."""
         return params
+
+
+class RobotLearner(Learner, Protocol):
+    """A learner that learns from a robot's transitions."""
+
+    fields: ClassVar[tuple[str, ...]] = FIELDS
+    """What `Replay.sample` has to give."""
+    past_end: ClassVar[bool] = False
+    """Whether a segment may go on past an episode's end, which the loss then knows of."""
+    sees_reference: ClassVar[bool] = False
+    """Whether its observations carry the reference of their moment behind the measurement."""
+
+    robot: RobotSpec
+    """Whose transitions."""
+
+    @property
+    def segment(self) -> int:
+        """Consecutive transitions that the loss looks at."""
+        ...
+
+    @property
+    def lr_scale(self) -> dict[str, float]:
+        """Factors on the inner step size by prefix of a parameter's name, if nobody has others."""
+        return {}
+
+    def inputs(self, batch: Batch, rng: np.random.Generator, first_step: int = 0) -> Batch:
+        """The batch with what the loss needs beside transitions; nothing, if not said otherwise.
+
+        Args:
+            batch: minibatches [..., k, batch, ...].
+            rng: of what is drawn.
+            first_step: inner steps taken before the first of these.
+        """
+        del rng, first_step
+        return batch
+
+    def prediction_error(self, params: Params, batch: TensorBatch) -> Tensor:
+        """How wrong the parameters are about each row, [rows]; what the gate compares."""
+        ...
 
 
 def stack(params: Params, tasks: int) -> Params:

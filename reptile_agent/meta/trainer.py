@@ -1,6 +1,6 @@
 """Meta-training: rounds of experience, each followed by outer steps on all experience so far.
 
-Round 0 excites the robots; in later rounds the planner drives, so that the model is good where
+Round 0 excites the robots; in later rounds the agent drives, so that what is learned is good where
 it is used (GrBAL, arXiv 1803.11347, algorithm 1). Every random draw comes from a generator seeded
 by (seed, purpose, round, iteration): a run resumed from a checkpoint continues to the bit.
 """
@@ -8,7 +8,8 @@ by (seed, purpose, round, iteration): a run resumed from a checkpoint continues 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,41 +18,52 @@ import torch
 from pydantic import TypeAdapter
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.meta import checkpoint
-from reptile_agent.meta.algorithms import joint, reptile
-from reptile_agent.meta.collect import OnlineAdaptation, drive, excite, mixed_batches, to_tensors
-from reptile_agent.meta.inner_loop import InnerOptimizer, step_sizes
-from reptile_agent.meta.learner import Params
-from reptile_agent.meta.learners.dynamics import DynamicsConfig, DynamicsLearner, Normaliser
-from reptile_agent.meta.planner import Planner, PlannerConfig
+from reptile_agent.meta import agent, checkpoint
+from reptile_agent.meta.agent import Agent, AgentConfig, Arrays
+from reptile_agent.meta.algorithms import joint, maml, reptile
+from reptile_agent.meta.algorithms.step_sizes import from_log, to_log
+from reptile_agent.meta.collect import Rollout, drive, excite
+from reptile_agent.meta.compiled import CompiledAdaptation
+from reptile_agent.meta.epsilon import Schedule, schedule
+from reptile_agent.meta.finite import LossNotFinite
+from reptile_agent.meta.inner_loop import Adapt, InnerOptimizer, adapt_tasks, step_sizes
+from reptile_agent.meta.learner import Params, TensorBatch
+from reptile_agent.meta.learners.temporal_difference import TARGET
+from reptile_agent.meta.online import OnlineAdaptation, minibatches, to_tensors
 from reptile_agent.replay import Replay
 from reptile_agent.task import TaskFamily
 from reptile_agent.transition import Batch
 
-Arrays = dict[str, np.ndarray]
 Log = Callable[[str, float, int], None]
 """Called with (metric name, value, step)."""
-EXCITE, DRIVE, FIT, META, REHEARSAL = range(5)  # purposes of random generators
+EXCITE, DRIVE, FIT, META, REHEARSAL, VALIDATE = range(6)  # purposes of random generators
+DIRECTIONS = {
+    "reptile": reptile.direction,
+    "fomaml": partial(maml.direction, order=1),
+    "maml": partial(maml.direction, order=2),
+    "joint": joint.direction,
+}
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(AgentConfig):
     """What a meta-training run does."""
 
-    algorithm: Literal["reptile", "joint"] = "reptile"
-    """How the start is learned: reptile, or joint training (domain randomization)."""
+    algorithm: Literal["reptile", "fomaml", "maml", "joint", "scratch"] = "reptile"
+    """How the start is learned: reptile, first- or second-order MAML, joint training (domain
+    randomization), or not at all (scratch: fresh parameters)."""
     seed: int = 0
     """Of everything."""
     tasks: int = 64
     """Training tasks simulated side by side."""
     rounds: int = 3
-    """Rounds of experience; the planner drives from the second on."""
+    """Rounds of experience; the agent drives from the second on."""
     round_steps: int = 150
     """Control periods per task and round."""
     excitation: float = 1.5
-    """Noise of the first round, in units of the planner's."""
+    """Noise of the first round, in units of the family's plan_noise."""
     explore: float = 0.5
-    """Noise added to the planner's actions in later rounds, in units of the planner's."""
+    """Noise added to the agent's actions in later rounds, in the same units."""
     fit_iterations: int = 900
     """Joint-training steps after each round: Reptile starts from a model that predicts."""
     fit_batch: int = 384
@@ -66,45 +78,41 @@ class TrainConfig:
     """Outer optimizer; sgd is params + epsilon * mean(adapted - params)."""
     epsilon: float = 5e-4
     """Outer step size."""
-    epsilon_schedule: Literal["constant", "linear"] = "linear"
-    """Whether epsilon falls to zero over the outer steps."""
+    epsilon_schedule: Schedule = "linear"
+    """How epsilon falls over the outer steps: not, linearly, or as a cosine, to zero."""
+    learn_lr: float = 0.0
+    """Outer step size of the logarithms of the inner step sizes, one per parameter (Meta-SGD,
+    arXiv 1707.09835); 0 leaves them at adaptation.inner_lr times lr_scale."""
     inner: InnerOptimizer = field(default_factory=InnerOptimizer)
     """Optimizer of the inner loop."""
     adaptation: AdaptationConfig = AdaptationConfig()
     """The inner loop as it will run on the robot."""
     train_inner_steps: int = 10
     """Inner steps per task in meta-training (k); the robot may take more."""
+    query_steps: int = 1
+    """Minibatches per task of what came after the inner loop's window: they judge the adapted
+    parameters in MAML, and are the last inner steps in Reptile."""
+    query_window: int = 25
+    """Transitions after the inner loop's window that they are drawn from."""
+    compiled: bool = False
+    """Compile the inner loop: seconds to a minute at first, and meta-training some times faster
+    from then on. Another machine or compiler gives other last bits."""
     lr_scale: dict[str, float] = field(default_factory=dict)
     """Factor on the inner step size by prefix of the parameter's name, such as w:0.5."""
-    model: DynamicsConfig = field(default_factory=DynamicsConfig)
-    """Size of the dynamics model."""
-    samples: int = 64
-    """Plans that the planner tries per control period."""
-    doubt: float = 0.0
-    """Planner's cost of the ensemble's disagreement."""
 
 
 @dataclass
 class TrainState:
     """All that a run carries from one iteration to the next."""
 
-    round: int
-    iteration: int
-    replay: Replay
-    learner: DynamicsLearner | None = None
+    round: int = 0
+    iteration: int = 0
+    replay: Replay | None = None
+    agent: Agent | None = None
     params: Params | None = None
+    log_lr: Params | None = None
+    """Logarithms of the inner step sizes, where they are learned."""
     outer: torch.optim.Optimizer | None = None
-
-
-def make_planner(family: TaskFamily, config: TrainConfig, learner: DynamicsLearner) -> Planner:
-    """The family's planner over a learner's model."""
-    planning = PlannerConfig(
-        horizon=family.plan_horizon,
-        noise=tuple(family.plan_noise),
-        samples=config.samples,
-        doubt=config.doubt,
-    )
-    return Planner(learner, planning, family.reward)
 
 
 class Trainer:
@@ -133,28 +141,41 @@ class Trainer:
         robot = family.robot
         blank = (robot.observations, robot.actions, robot.observations, robot.references)
         family.reward(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
-        capacity = config.rounds * config.round_steps
-        replay = Replay(capacity, len(robot.observations), len(robot.actions), config.tasks)
-        self.state = TrainState(round=0, iteration=0, replay=replay)
+        self._adapt: Adapt = CompiledAdaptation() if config.compiled else adapt_tasks
+        self._rounds = 1 if config.algorithm == "scratch" else config.rounds
+        self.state = TrainState()
 
     @property
     def total_iterations(self) -> int:
         """Outer steps of a whole run, fitting included."""
-        return self.config.rounds * self.config.fit_iterations + self.config.iterations
+        if self.config.algorithm == "scratch":
+            return 0
+        return self._rounds * self.config.fit_iterations + self.config.iterations
 
     @property
     def done_iterations(self) -> int:
         """Outer steps taken so far."""
         return self.state.round * self.config.fit_iterations + self.state.iteration
 
+    @property
+    def env_steps(self) -> int:
+        """Control periods simulated for training so far, over all tasks."""
+        return (0 if self.state.replay is None else len(self.state.replay)) * self.config.tasks
+
     def run(self) -> Iterator[str]:
-        """Train to the end; yields what is being done after every iteration."""
+        """Train to the end; yields what is being done after every iteration.
+
+        Raises:
+            LossNotFinite: a loss came out infinite or not a number.
+        """
         config, state = self.config, self.state
-        while state.round < config.rounds:
-            if len(state.replay) < (state.round + 1) * config.round_steps:
+        while state.round < self._rounds:
+            if state.replay is None or len(state.replay) < (state.round + 1) * config.round_steps:
                 yield f"round {state.round + 1}: gathering experience"
                 self._gather()
-            last = state.round == config.rounds - 1
+            if config.algorithm == "scratch":
+                return
+            last = state.round == self._rounds - 1
             length = config.fit_iterations + (config.iterations if last else 0)
             while state.iteration < length:
                 if state.iteration < config.fit_iterations:
@@ -173,28 +194,55 @@ class Trainer:
         """Segments of all tasks and rounds so far, `[segments, ...]`; a function of the state."""
         rng = self._rng(REHEARSAL)
         per_task = -(-segments // self.config.tasks)
-        found = self.state.replay.sample(rng, 1, per_task, segment=self._learner.config.segment)
+        found = self._sample(rng, per_task)
         flat = {name: value.reshape(-1, *value.shape[3:]) for name, value in found.items()}
         order = rng.permutation(per_task * self.config.tasks)[:segments]
         return {name: value[order] for name, value in flat.items()}
 
+    def online(
+        self, adaptation: AdaptationConfig | None = None, gated: bool = False
+    ) -> OnlineAdaptation:
+        """How the start adapts on its robots."""
+        adaptation = adaptation or self.config.adaptation
+        lr = step_sizes(self.params, adaptation.inner_lr, self.lr_scale)
+        return OnlineAdaptation(adaptation, self.config.inner, lr, self.rehearsal(), gated)
+
+    def validate(self, tasks: int = 8, steps: int = 100) -> float:
+        """Minus the mean reward, adapting, on some tasks of the validation split.
+
+        It draws from generators of its own: a run goes the same way whether it is called or not.
+        """
+        sim = self.family.make_sim(self.family.splits()["validation"][:tasks])
+        sim.reset(seed=self.config.seed)
+        rng = np.random.default_rng([self.config.seed, VALIDATE])
+        rollout = drive(sim, self.agent, self.params, steps, rng, adaptation=self.online())
+        return -float(rollout.reward[:, steps // 2 :].mean())
+
     def save(self, path: Path) -> None:
         """Write a checkpoint that `resume` continues from, atomically."""
         state = self.state
-        arrays = {f"replay.{name}": value for name, value in state.replay.state().items()}
-        if state.learner is not None:
-            normaliser = normaliser_arrays(self._learner.normaliser)
-            arrays |= {f"normaliser.{name}": value for name, value in normaliser.items()}
-            arrays |= {f"params.{name}": value.numpy() for name, value in self.params.items()}
+        groups: dict[str, Arrays] = {}
+        if state.replay is not None:
+            groups["replay"] = state.replay.state()
+        if state.agent is not None:
+            groups["normaliser"] = state.agent.normaliser
+            groups["params"] = {name: value.numpy() for name, value in self.params.items()}
+        if state.log_lr is not None:
+            groups["log_lr"] = {n: value.detach().numpy() for n, value in state.log_lr.items()}
         if state.outer is not None:
-            for i, moments in state.outer.state_dict()["state"].items():
-                arrays |= {f"outer.{i}.{n}": v.numpy() for n, v in moments.items() if v is not None}
+            groups["outer"] = {
+                f"{i}.{name}": value.numpy()
+                for i, moments in state.outer.state_dict()["state"].items()
+                for name, value in moments.items()
+                if value is not None
+            }
         progress = {
             "family": self.family.name,
             "config": TypeAdapter(TrainConfig).dump_python(self.config, mode="json"),
             "round": state.round,
             "iteration": state.iteration,
         }
+        arrays = {f"{group}.{n}": v for group, found in groups.items() for n, v in found.items()}
         checkpoint.write(path, arrays, progress)
 
     @classmethod
@@ -216,18 +264,20 @@ class Trainer:
             parts.setdefault(group, {})[rest] = value
         state = trainer.state
         state.round, state.iteration = progress["round"], progress["iteration"]
-        state.replay.restore(parts["replay"])
         if "params" in parts:
-            trainer.build(Normaliser(**parts["normaliser"]))
+            trainer.build(parts["normaliser"])
+            trainer._replay.restore(parts["replay"])
             for name, value in trainer._params.items():
                 value.data.copy_(torch.from_numpy(parts["params"][name]))
-            trainer._restore_outer(parts.get("outer", {}))
+            trainer._restore_outer(parts.get("log_lr", {}), parts.get("outer", {}))
         return trainer
 
-    def _restore_outer(self, arrays: Arrays) -> None:
-        """Put an optimizer's moments back, `<parameter's index>.<name>`."""
+    def _restore_outer(self, log_lr: Arrays, arrays: Arrays) -> None:
+        """Put learned step sizes and an optimizer's moments back, `<index>.<name>`."""
         if self.state.iteration > self.config.fit_iterations:
-            self.state.outer = self._make_outer()
+            self._begin_meta()
+            for name, value in (self.state.log_lr or {}).items():
+                value.data.copy_(torch.from_numpy(log_lr[name]))
         outer = self.state.outer
         if outer is None or not arrays:
             return
@@ -237,15 +287,12 @@ class Trainer:
             moments.setdefault(int(index), {})[key] = torch.from_numpy(value.copy())
         outer.load_state_dict({**outer.state_dict(), "state": moments})
 
-    def _make_outer(self) -> torch.optim.Optimizer:
-        """The outer optimizer of the meta-algorithm, fresh."""
-        kind = torch.optim.Adam if self.config.outer == "adam" else torch.optim.SGD
-        return kind(self._params.values(), lr=self.config.epsilon)
-
     @property
-    def planner(self) -> Planner:
-        """The family's planner over the model as it stands."""
-        return make_planner(self.family, self.config, self._learner)
+    def agent(self) -> Agent:
+        """The learner and what drives with it."""
+        if self.state.agent is None:
+            raise ValueError("nothing is trained yet: the first round was not gathered")
+        return self.state.agent
 
     @property
     def params(self) -> Params:
@@ -253,10 +300,28 @@ class Trainer:
         return {name: value.detach() for name, value in self._params.items()}
 
     @property
-    def _learner(self) -> DynamicsLearner:
-        if self.state.learner is None:
-            raise ValueError("nothing is trained yet: the first round was not gathered")
-        return self.state.learner
+    def lr_scale(self) -> dict[str, float]:
+        """Factor on adaptation.inner_lr of each parameter (or prefix), learned ones included."""
+        if self.state.log_lr is None:
+            return self.config.lr_scale | self._learners_lr_scale
+        inner_lr = self.config.adaptation.inner_lr
+        # The longest name first: the first prefix that fits counts.
+        names = sorted(self.state.log_lr, key=len, reverse=True)
+        return {name: float(self.state.log_lr[name].detach().exp()) / inner_lr for name in names}
+
+    @property
+    def _learners_lr_scale(self) -> dict[str, float]:
+        """The learner's own factors, where the configuration has none for them."""
+        own, given = self.agent.learner.lr_scale, self.config.lr_scale
+        return {n: f for n, f in own.items() if not any(n.startswith(prefix) for prefix in given)}
+
+    def _lr(self) -> Params:
+        """Inner step sizes as they stand, or begin."""
+        config, log_lr = self.config, self.state.log_lr
+        if log_lr is not None:
+            return from_log({name: value.detach() for name, value in log_lr.items()})
+        scale = config.lr_scale | self._learners_lr_scale
+        return step_sizes(self.params, config.adaptation.inner_lr, scale)
 
     @property
     def _params(self) -> Params:
@@ -264,12 +329,18 @@ class Trainer:
             raise ValueError("nothing is trained yet: the first round was not gathered")
         return self.state.params
 
+    @property
+    def _replay(self) -> Replay:
+        if self.state.replay is None:
+            raise ValueError("nothing is remembered yet: the first round was not gathered")
+        return self.state.replay
+
     def _rng(self, purpose: int) -> np.random.Generator:
         state = self.state
         return np.random.default_rng([self.config.seed, purpose, state.round, state.iteration])
 
     def _gather(self) -> None:
-        """One round of experience; the first one also fixes the normaliser and the network."""
+        """One round of experience; the first one also fixes normalisers and networks."""
         config, state = self.config, self.state
         sim = self.family.make_sim(self._tasks)
         sim.reset(seed=config.seed * 1000 + state.round)
@@ -282,78 +353,142 @@ class Trainer:
                 config.excitation,
                 self._rng(EXCITE),
             )
-            arrays = (rollout.obs, rollout.action, rollout.next_obs)
-            normaliser = Normaliser.fit(
-                self.family.robot, *(a.reshape(-1, a.shape[-1]) for a in arrays)
-            )
-            self.build(normaliser)
+            self.build(agent.measure(self.family, _flat(rollout)))
         else:
             rollout = drive(
                 sim,
-                self.planner,
+                self.agent,
                 self.params,
                 config.round_steps,
                 self._rng(DRIVE),
                 explore=config.explore,
             )
-        rollout.transitions(state.replay)
+        rollout.transitions(self._replay, self.agent.learner.sees_reference)
         self.log("collect/tracking_error", float(rollout.tracking_error.mean()), state.round)
         self.log("collect/reward", float(rollout.reward.mean()), state.round)
 
-    def build(self, normaliser: Normaliser) -> None:
-        """Make the learner, fresh parameters and the outer optimizer."""
+    def build(self, normaliser: Arrays) -> None:
+        """Make the agent, fresh parameters, an empty replay and the outer optimizer."""
         config, state = self.config, self.state
-        state.learner = DynamicsLearner(self.family.robot, config.model, normaliser)
-        fresh = state.learner.init(torch.Generator().manual_seed(config.seed))
+        state.agent = agent.make(self.family, config, normaliser)
+        state.replay = state.agent.replay(self._rounds * config.round_steps, config.tasks)
+        fresh = state.agent.learner.init(torch.Generator().manual_seed(config.seed))
         state.params = {name: value.requires_grad_() for name, value in fresh.items()}
-        state.outer = torch.optim.Adam(state.params.values(), lr=config.fit_lr)
+        state.outer = torch.optim.Adam(self._led(), lr=config.fit_lr)
+
+    def _led(self) -> list[torch.Tensor]:
+        """What the outer optimizer moves: all but target networks, which follow by themselves."""
+        return [value for name, value in self._params.items() if not name.startswith(TARGET)]
+
+    def _begin_meta(self) -> None:
+        """Step sizes to be learned, and the outer optimizer of the meta-algorithm, fresh."""
+        config, state = self.config, self.state
+        groups = [{"params": self._led()}]
+        if config.learn_lr > 0:
+            state.log_lr = {n: v.requires_grad_() for n, v in to_log(self._lr()).items()}
+            groups.append({"params": list(state.log_lr.values())})
+        kind = torch.optim.Adam if config.outer == "adam" else torch.optim.SGD
+        state.outer = kind(groups, lr=config.epsilon)
+
+    def _sample(self, rng: np.random.Generator, per_task: int) -> Batch:
+        """Segments of all that is remembered, [tasks, 1, per_task, ...]."""
+        learner = self.agent.learner
+        return self._replay.sample(
+            rng,
+            1,
+            per_task,
+            segment=learner.segment,
+            fields=learner.fields,
+            past_end=learner.past_end,
+        )
 
     def _fit(self) -> None:
-        config, state = self.config, self.state
-        per_task = max(1, config.fit_batch // config.tasks)
-        segment = self._learner.config.segment
-        found = state.replay.sample(self._rng(FIT), 1, per_task, segment=segment)
-        batches = to_tensors(found)
-        grads, info = joint.direction(self._learner, config.inner, self.params, batches, {})
-        self._step(grads, config.fit_lr)
-        self.log("fit/loss", float(info["before"]), self.done_iterations)
+        """One step of joint training on all tasks' experience."""
+        config = self.config
+        rng = self._rng(FIT)
+        found = self._sample(rng, max(1, config.fit_batch // config.tasks))
+        together = {name: v.reshape(1, 1, -1, *v.shape[3:]) for name, v in found.items()}
+        batches = to_tensors(self.agent.learner.inputs(together, rng, self.done_iterations))
+        nothing = {name: value[:, :0] for name, value in batches.items()}
+        found = joint.direction(self.agent.learner, config.inner, self.params, batches, nothing, {})
+        self._check("fit/loss", found.info["before"], batches)
+        for name, value in found.towards.items():
+            self._check(f"fit/direction of {name}", value, batches)
+        self._step(found.towards, config.fit_lr)
+        self.log("fit/loss", float(found.info["before"]), self.done_iterations)
 
     def _meta(self) -> None:
         """One outer step of the meta-algorithm."""
         config, state = self.config, self.state
-        rng = self._rng(META)
+        step = state.iteration - config.fit_iterations
+        if step == 0:
+            self._begin_meta()
+        support, query = self._meta_batch(self._rng(META))
+        found = DIRECTIONS[config.algorithm](
+            self.agent.learner,
+            config.inner,
+            self.params,
+            support,
+            query,
+            self._lr(),
+            learn_lr=config.learn_lr > 0,
+            adapt=self._adapt,
+        )
+        for name, value in found.info.items():
+            self._check(f"meta/{name}", value, support)
+            self.log(f"meta/{name}", float(value), self.done_iterations)
+        for name, value in (*found.towards.items(), *(found.log_lr or {}).items()):
+            self._check(f"meta/direction of {name}", value, support)
+        left = schedule(config.epsilon_schedule, step / config.iterations)
+        self._step(found.towards, config.epsilon * left, found.log_lr, config.learn_lr * left)
+
+    def _meta_batch(self, rng: np.random.Generator) -> tuple[TensorBatch, TensorBatch]:
+        """Support and query minibatches of some tasks, each at some moment of its past."""
+        config, learner, replay = self.config, self.agent.learner, self._replay
         lanes = rng.choice(config.tasks, size=min(config.meta_batch, config.tasks), replace=False)
         adapting = config.adaptation.model_copy(
             update={"inner_steps": config.train_inner_steps, "holdout": 0}
         )
-        online = OnlineAdaptation(adapting, config.inner, config.lr_scale, self.rehearsal())
-        past = rng.integers(max(len(state.replay) - adapting.window, 1), size=lanes.size)
-        segment = self._learner.config.segment
-        batches = mixed_batches(state.replay, online, segment, rng, past, lanes)
-        lr = step_sizes(self.params, adapting.inner_lr, config.lr_scale)
-        algorithm = {"reptile": reptile, "joint": joint}[config.algorithm]
-        towards, info = algorithm.direction(self._learner, config.inner, self.params, batches, lr)
+        after = config.query_window if config.query_steps else 0
+        oldest = max(len(replay) - adapting.window, after + 1)
+        now = rng.integers(after, oldest, size=lanes.size)
+        support = minibatches(learner, replay, adapting, self.rehearsal(), rng, now, lanes)
+        later = adapting.model_copy(
+            update={"inner_steps": max(config.query_steps, 1), "window": max(after, 2)}
+        )
+        query = minibatches(learner, replay, later, self.rehearsal(), rng, now - after, lanes)
+        if not config.query_steps:
+            query = {name: value[:, :0] for name, value in query.items()}
+        return support, query
 
-        step = state.iteration - config.fit_iterations
-        if step == 0:
-            state.outer = self._make_outer()
-        left = 1 - step / config.iterations if config.epsilon_schedule == "linear" else 1.0
-        self._step(towards, config.epsilon * left)
-        for name, value in info.items():
-            self.log(f"meta/{name}", float(value), self.done_iterations)
+    def _check(self, what: str, loss: torch.Tensor, batch: TensorBatch) -> None:
+        """Stop before a loss or a direction that is not finite spoils the parameters."""
+        if not torch.isfinite(loss).all():
+            arrays = {name: value.detach().numpy() for name, value in batch.items()}
+            arrays |= {f"params.{name}": value.numpy() for name, value in self.params.items()}
+            raise LossNotFinite(f"{what} at step {self.done_iterations}", arrays)
 
-    def _step(self, towards: Params, lr: float) -> None:
-        outer = self.state.outer
+    def _step(
+        self, towards: Params, lr: float, by_log_lr: Params | None = None, lr_of_lr: float = 0.0
+    ) -> None:
+        outer, state = self.state.outer, self.state
         if outer is None:
             raise ValueError("nothing is trained yet: the first round was not gathered")
-        for group in outer.param_groups:
-            group["lr"] = lr
+        for group, size in zip(outer.param_groups, (lr, lr_of_lr)):
+            group["lr"] = size
         for name, value in self._params.items():
-            value.grad = towards[name]
+            value.grad = towards[name] if not name.startswith(TARGET) else None
+        for name, value in (state.log_lr or {}).items():
+            value.grad = (by_log_lr or {})[name]
         outer.step()
         outer.zero_grad()
+        with torch.no_grad():
+            for name, value in self.agent.learner.after_step(self.params).items():
+                self._params[name].copy_(value)
 
 
-def normaliser_arrays(normaliser: Normaliser) -> Arrays:
-    """A normaliser as arrays by field name."""
-    return {f.name: getattr(normaliser, f.name) for f in fields(Normaliser)}
+def _flat(rollout: Rollout) -> Arrays:
+    """What normalisers are measured on, [n, ...]."""
+    names = ("obs", "action", "next_obs", "reference", "reward")
+    arrays = {name: getattr(rollout, name) for name in names}
+    return {name: value.reshape(-1, *value.shape[2:]) for name, value in arrays.items()}

@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime as ort
 
 from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.gate import Evidence, Verdict, judge
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle, step_sizes
-from reptile_agent.onboard.gate import Evidence, Verdict, judge
 from reptile_agent.replay import Replay, with_rehearsal
 from reptile_agent.transition import Batch, Transition
 

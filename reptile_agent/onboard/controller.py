@@ -13,7 +13,7 @@ import numpy as np
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.envelope import Envelope, EnvelopeConfig
 from reptile_agent.onboard.policy import Policy
-from reptile_agent.onboard.probation import Probation, ProbationConfig
+from reptile_agent.probation import Probation, ProbationConfig
 from reptile_agent.transition import Transition
 
 LATE = 1.5

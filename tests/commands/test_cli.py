@@ -16,7 +16,7 @@ from reptile_agent import cli
 
 TINY = (
     "--tasks 2 --rounds 1 --round-steps 110 --fit-iterations 3 --iterations 2 --fit-batch 16 "
-    "--meta-batch 2 --samples 8 --train-inner-steps 2 --model.hidden 8"
+    "--meta-batch 2 --samples 8 --train-inner-steps 2 --model.hidden 8 --validate-every 0"
 ).split()
 
 
@@ -73,9 +73,16 @@ def test_train_export_verify_inspect_evaluate(tmp_path, capsys):
     assert "holds a run already; add --resume" in capsys.readouterr().err
     evaluate = ("--steps", "60", "--judged-from", "50", "--inner-steps", "0", "1")
     assert call("evaluate", str(run), "--json", *evaluate) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["method"] for row in rows] == ["reptile, k=0", "reptile, k=1"]
-    assert len(rows[0]["tracking_error"]) == 32
+    free = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in free["rows"]] == ["reptile, k=0", "reptile, k=1"]
+    assert len(free["rows"][0]["tracking_error"]) == 32
+    # Nothing passes this gate, so that what adapts drives as what does not.
+    closed = ("--gated", "--inner-steps", "1", "--override", "max_distance", "1e-9")
+    assert call("evaluate", str(run), "--json", *evaluate, *closed) == 0
+    gated = json.loads(capsys.readouterr().out)
+    assert (free["gated"], gated["gated"]) == (False, True)
+    start = free["rows"][0]["tracking_error"]
+    assert gated["rows"][0]["tracking_error"] == pytest.approx(start, abs=1e-3)
     assert call("evaluate", str(run), "--split", "nowhere") == 2
     assert "no split 'nowhere' (there are: train" in capsys.readouterr().err
 

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from toy import SIGMA, Toy, ToySim
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.meta import collect
-from reptile_agent.meta.collect import OnlineAdaptation, adapt_lanes, drive, excite, mixed_batches
-from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop, step_sizes
+from reptile_agent.meta import agent
+from reptile_agent.meta.agent import Agent, AgentConfig
+from reptile_agent.meta.collect import drive, excite
+from reptile_agent.meta.inner_loop import InnerOptimizer, step_sizes
 from reptile_agent.meta.learner import stack
-from reptile_agent.meta.learners.dynamics import DynamicsConfig, DynamicsLearner, Normaliser
-from reptile_agent.meta.planner import Planner, PlannerConfig
+from reptile_agent.meta.learners.dynamics import DynamicsConfig
+from reptile_agent.meta.learners.temporal_difference import ActorCriticConfig
+from reptile_agent.meta.online import AdaptingLanes, OnlineAdaptation
 from reptile_agent.replay import Replay
-from reptile_agent.transition import Transition
 
 LANES, STEPS = 3, 30
-SIGMA = (0.2, 1.0)
-
-
-class ToySim:
-    """Lift goes 30 % of the way to its command, wheel turns by its effort; implements VecSim."""
-
-    def __init__(self, gain=(0.3, 0.2, 0.1), falls_at=np.inf) -> None:
-        self.num_envs, self.gain = LANES, np.array(gain, np.float32)
-        self.falls_at = falls_at
-        self.reset(seed=0)
-
-    def reset(self, seed: int, lanes: np.ndarray | None = None) -> np.ndarray:
-        if lanes is None:
-            self.t, self.actions = 0, []
-            self.obs = np.zeros((LANES, 2), np.float32)
-        else:
-            self.obs = np.where(lanes[:, None], np.float32(0), self.obs)
-        return self.obs
-
-    def reference(self, horizon: int) -> np.ndarray:
-        time = self.t + 1 + np.arange(horizon)
-        return np.tile(np.float32(0.8 * np.sin(0.3 * time))[None, :, None], (LANES, 1, 1))
-
-    def step(self, action: np.ndarray):
-        self.actions.append(action.copy())
-        lift = self.obs[:, 0] + self.gain * (action[:, 0] - self.obs[:, 0])
-        self.obs = np.stack([lift, self.obs[:, 1] + 0.1 * action[:, 1]], axis=1)
-        self.t += 1
-        no, fell = np.zeros(LANES, bool), np.abs(self.obs[:, 1]) > self.falls_at
-        return self.obs, -np.arange(LANES, dtype=np.float32), fell, no
 
 
 @pytest.fixture
@@ -60,40 +34,46 @@ def round_zero(sim, robot):
 
 
 @pytest.fixture
-def planner(robot, round_zero) -> Planner:
-    flat = [getattr(round_zero, n).reshape(-1, 2) for n in ("obs", "action", "next_obs")]
-    learner = DynamicsLearner(robot, DynamicsConfig((8,), 2, 2), Normaliser.fit(robot, *flat))
+def make(robot, round_zero):
+    """An agent of the toy family."""
+    names = ("obs", "action", "next_obs", "reference", "reward")
+    arrays = {name: getattr(round_zero, name) for name in names}
+    rows = {name: a.reshape(-1, *a.shape[2:]) for name, a in arrays.items()}
+    normaliser = agent.measure(Toy(robot), rows)
 
-    def reward(obs, action, after, reference):
-        return -(after[..., 0] - reference[..., 0]).square()
+    def make(learner: str = "dynamics") -> Agent:
+        config = AgentConfig(
+            learner=learner,
+            model=DynamicsConfig((8,), 2, 2),
+            actor_critic=ActorCriticConfig(hidden=(8,)),
+            samples=8,
+        )
+        return agent.make(Toy(robot), config, normaliser)
 
-    return Planner(learner, PlannerConfig(horizon=4, noise=SIGMA, samples=8), reward)
+    return make
 
 
 @pytest.fixture
-def params(planner):
-    return planner.learner.init(torch.Generator().manual_seed(0))
+def driving(make) -> Agent:
+    return make()
 
 
 @pytest.fixture
-def online(round_zero):
-    def make(**changes) -> OnlineAdaptation:
-        settings = {
-            "inner_steps": 3,
-            "batch": 4,
-            "rehearsal": 2,
-            "window": 20,
-            "holdout": 2,
-            "period": 5,
-        }
-        rehearsal = {
-            "obs": np.full((9, 2), 77.0, np.float32),
-            "action": np.full((9, 2, 2), 77.0, np.float32),
-            "next_obs": np.full((9, 2, 2), 77.0, np.float32),
-            "weight": np.ones(9, np.float32),
-        }
-        config = AdaptationConfig(**(settings | changes))
-        return OnlineAdaptation(config, InnerOptimizer(), {}, rehearsal)
+def params(driving):
+    return driving.learner.init(torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def online(params):
+    """Adaptation that begins with the first few transitions, without rehearsal."""
+
+    def make(inner_lr: float = 0.1) -> OnlineAdaptation:
+        config = AdaptationConfig(
+            inner_steps=3, batch=4, rehearsal=0, window=20, holdout=2, period=5, inner_lr=inner_lr
+        )
+        nothing = {"weight": np.ones(0, np.float32)}
+        lr = step_sizes(params, inner_lr)
+        return OnlineAdaptation(config, InnerOptimizer(), lr, nothing)
 
     return make
 
@@ -149,95 +129,88 @@ def test_a_lane_that_fell_starts_anew_and_the_others_go_on(robot):
     np.testing.assert_allclose(batch["next_obs"][..., 1:, 1], unbroken, atol=1e-6)
 
 
-def test_nobody_adapts_while_a_lane_has_no_whole_segment(planner, params, online):
-    replay = Replay(STEPS, 2, 2, LANES)
-    fallen = np.array([True, False, False])
-    for _ in range(STEPS):
-        zeros = np.zeros((LANES, 2), np.float32)
-        replay.push(Transition(zeros, zeros, zeros, zeros[:, 0], fallen))
-    rng = np.random.default_rng(0)
-    assert adapt_lanes(planner, params, stack(params, LANES), replay, online(), rng) is None
+@pytest.mark.parametrize("sees_reference", [False, True])
+def test_a_learner_that_sees_references_finds_them_behind_the_measurements(
+    round_zero, sees_reference
+):
+    replay = Replay(STEPS, 3 if sees_reference else 2, 2, LANES)
+    round_zero.transitions(replay, sees_reference)
+    found = replay.state()
+    aim = np.float32(0.8 * np.sin(0.3 * (1 + np.arange(STEPS + 1))))
+    for name, moment in (("obs", aim[:-1]), ("next_obs", aim[1:])):
+        np.testing.assert_array_equal(found[name][..., :2], getattr(round_zero, name))
+        if sees_reference:
+            np.testing.assert_allclose(found[name][..., 2], np.tile(moment, (LANES, 1)), atol=1e-6)
 
 
-def test_a_planner_that_drives_repeats_itself_by_its_seed(sim, planner, params):
+def test_an_agent_that_drives_repeats_itself_by_its_seed(sim, driving, params):
     runs = []
     for seed in (1, 1, 2):
         sim.reset(0)
-        runs.append(drive(sim, planner, params, 8, np.random.default_rng(seed), explore=0.5))
+        runs.append(drive(sim, driving, params, 8, np.random.default_rng(seed), explore=0.5))
     np.testing.assert_array_equal(runs[0].action, runs[1].action)
     assert not np.array_equal(runs[0].action, runs[2].action)
-
-
-def test_minibatches_hold_live_segments_then_rehearsed_ones(round_zero, online):
-    replay = Replay(STEPS, 2, 2, LANES)
-    round_zero.transitions(replay)
-    batches = mixed_batches(replay, online(), 2, np.random.default_rng(0))
-    assert batches["obs"].shape == (LANES, 3, 6, 2)
-    assert batches["action"].shape == batches["next_obs"].shape == (LANES, 3, 6, 2, 2)
-    assert (batches["obs"][:, :, 4:] == 77).all()
-    assert (batches["obs"][:, :, :4].abs() < 77).all()
-
-
-def test_weights_average_to_one_and_rehearsed_ones_weigh_their_share(round_zero, online):
-    replay = Replay(STEPS, 2, 2, LANES)
-    round_zero.transitions(replay)
-    adaptation = online(rehearsal_weight=0.25)
-    weight = mixed_batches(replay, adaptation, 2, np.random.default_rng(0))["weight"]
-    torch.testing.assert_close(weight.mean(-1), torch.ones(LANES, 3))
-    torch.testing.assert_close(weight[..., 4:] / weight[..., :1], torch.full((LANES, 3, 2), 0.25))
-
-
-def test_without_rehearsal_only_live_segments_are_drawn(round_zero, online):
-    replay = Replay(STEPS, 2, 2, LANES)
-    round_zero.transitions(replay)
-    batches = mixed_batches(replay, online(rehearsal=0), 2, np.random.default_rng(0))
-    assert batches["obs"].shape == (LANES, 3, 4, 2)
-    torch.testing.assert_close(batches["weight"], torch.ones(LANES, 3, 4))
-
-
-@pytest.mark.parametrize("origin", ["start", "last"])
-def test_lanes_adapt_from_where_the_configuration_says(round_zero, online, planner, params, origin):
-    replay = Replay(STEPS, 2, 2, LANES)
-    round_zero.transitions(replay)
-    adaptation = online(start=origin)
-    live = {n: v + 0.1 for n, v in stack(params, LANES).items()}
-    adapted = adapt_lanes(planner, params, live, replay, adaptation, np.random.default_rng(5))
-    batches = mixed_batches(replay, adaptation, 2, np.random.default_rng(5))
-    lr = step_sizes(params, adaptation.config.inner_lr)
-    for lane in range(LANES):
-        start = params if origin == "start" else {n: v[lane] for n, v in live.items()}
-        own = {n: v[lane] for n, v in batches.items()}
-        wanted, *_ = inner_loop(planner.learner, adaptation.optimizer, start, {}, own, lr)
-        for name in params:
-            torch.testing.assert_close(adapted[name][lane], wanted[name], atol=1e-5, rtol=1e-4)
-
-
-def test_lanes_wait_until_they_have_seen_enough(round_zero, online, planner, params):
-    replay = Replay(STEPS, 2, 2, LANES)
-    live = stack(params, LANES)
-    assert adapt_lanes(planner, params, live, replay, online(), np.random.default_rng(0)) is None
+    assert runs[0].accepted is None
 
 
 def test_driving_adapts_every_period_and_not_before_it_may(
-    sim, online, planner, params, monkeypatch
+    sim, online, driving, params, monkeypatch
 ):
-    seen = []
-    adapt = collect.adapt_lanes
+    seen, adapt = [], AdaptingLanes.adapt
 
-    def counting(*arguments):
-        seen.append(len(arguments[3]))
-        return adapt(*arguments)
+    def counting(lanes: AdaptingLanes, replay: Replay) -> None:
+        seen.append(len(replay))
+        adapt(lanes, replay)
 
-    monkeypatch.setattr(collect, "adapt_lanes", counting)
-    drive(sim, planner, params, 26, np.random.default_rng(0), adaptation=online(), adapt_from=12)
+    monkeypatch.setattr(AdaptingLanes, "adapt", counting)
+    rng = np.random.default_rng(0)
+    rollout = drive(sim, driving, params, 26, rng, adaptation=online(), adapt_from=12)
     assert seen == [15, 20, 25]
+    np.testing.assert_array_equal(rollout.accepted, [3] * LANES)
+    np.testing.assert_array_equal(rollout.refused, [0] * LANES)
+    np.testing.assert_array_equal(rollout.rolled_back, [0] * LANES)
 
 
-def test_adapting_changes_what_the_planner_does(sim, online, planner, params):
-    sim.reset(0)
-    plain = drive(sim, planner, params, 26, np.random.default_rng(0))
-    sim.reset(0)
-    generator = np.random.default_rng(0)
-    adapting = drive(sim, planner, params, 26, generator, adaptation=online())
-    np.testing.assert_array_equal(plain.action[:, :5], adapting.action[:, :5])
-    assert not np.array_equal(plain.action, adapting.action)
+@pytest.mark.parametrize("learner", ["dynamics", "actor_critic"])
+def test_adapting_changes_what_the_robot_does_but_not_the_noise(sim, online, make, learner):
+    driving = make(learner)
+    params = driving.learner.init(torch.Generator().manual_seed(0))
+
+    def actions(lr: float | None) -> np.ndarray:
+        sim.reset(0)
+        adaptation = None
+        if lr is not None:
+            sizes = step_sizes(params, lr)
+            adaptation = dataclasses.replace(online(), lr=sizes)
+        rng = np.random.default_rng(0)
+        return drive(sim, driving, params, 26, rng, explore=0.5, adaptation=adaptation).action
+
+    plain, standing, adapting = actions(None), actions(0.0), actions(0.1)
+    np.testing.assert_allclose(standing, plain, atol=1e-4)
+    np.testing.assert_allclose(adapting[:, :10], plain[:, :10], atol=1e-4)
+    assert np.abs(adapting[:, 10:] - plain[:, 10:]).max() > 1e-2
+
+
+def test_every_lane_may_have_a_start_of_its_own(sim, driving, params):
+    def driven(start, **settings) -> np.ndarray:
+        sim.reset(0)
+        return drive(sim, driving, start, 8, np.random.default_rng(0), **settings).action
+
+    other = driving.learner.init(torch.Generator().manual_seed(1))
+    starts = {name: value.clone() for name, value in stack(params, LANES).items()}
+    for name, value in other.items():
+        starts[name][1] = 5 * value
+    both = driven(starts, stacked=True)
+    one, two = driven(params), driven({name: 5 * value for name, value in other.items()})
+    np.testing.assert_allclose(both[[0, 2]], one[[0, 2]], atol=1e-4)
+    np.testing.assert_allclose(both[1], two[1], atol=1e-4)
+    assert np.abs(one[1] - two[1]).max() > 1e-2
+
+
+def test_faults_come_in_their_period_and_stay(sim, driving, params):
+    stuck = [{"gain": 0.0}, {"gain": 0.2}, {"gain": 0.0}]
+    rng = np.random.default_rng(0)
+    rollout = drive(sim, driving, params, 12, rng, explore=0.5, faults={7: stuck})
+    moved = rollout.next_obs[..., 0] != rollout.obs[..., 0]
+    assert moved[:, :7].all()
+    np.testing.assert_array_equal(moved[:, 7:], np.array([[False], [True], [False]]).repeat(5, 1))

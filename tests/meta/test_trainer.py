@@ -10,8 +10,11 @@ import torch
 
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.meta.checkpoint import CheckpointError
+from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.inner_loop import InnerOptimizer
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
+from reptile_agent.meta.learners.model_policy import ModelPolicyConfig
+from reptile_agent.meta.learners.temporal_difference import ActorCriticConfig
 from reptile_agent.meta.trainer import TrainConfig, Trainer
 from sim.families.cartpole import Cartpole
 
@@ -26,6 +29,10 @@ TINY = TrainConfig(
     train_inner_steps=2,
     adaptation=AdaptationConfig(batch=4, rehearsal=2, window=12),
     model=DynamicsConfig(hidden=(8,), members=2, segment=2),
+    actor_critic=ActorCriticConfig(hidden=(8,)),
+    model_policy=ModelPolicyConfig(
+        hidden=(8,), members=2, segment=2, policy_hidden=(8,), horizon=3, model_steps=1
+    ),
     samples=4,
 )
 WHOLE = 2 * (1 + 6) + 5
@@ -42,7 +49,9 @@ def family() -> ShortCartpole:
 
 
 def snapshot(trainer: Trainer) -> dict[str, np.ndarray]:
-    return {name: value.numpy().copy() for name, value in trainer.params.items()}
+    """All that was learned: parameters, and step sizes where they are learned too."""
+    learned = {name: value.numpy().copy() for name, value in trainer.params.items()}
+    return learned | {f"lr.{name}": np.array(v) for name, v in trainer.lr_scale.items()}
 
 
 def trained(family, config: TrainConfig = TINY) -> tuple[dict[str, np.ndarray], list[str], list]:
@@ -58,10 +67,25 @@ def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"algorithm": "joint"}, {"outer": "sgd", "epsilon": 0.3}],
-    ids=["reptile", "joint", "reptile by sgd"],
+    params=[
+        {},
+        {"outer": "sgd", "epsilon": 0.3},
+        {"learn_lr": 0.1, "inner": InnerOptimizer(kind="adam")},
+        {"algorithm": "joint"},
+        {"algorithm": "joint", "learn_lr": 0.1},
+        {"algorithm": "fomaml"},
+        {"algorithm": "maml", "learn_lr": 0.1},
+        {"algorithm": "scratch"},
+        {"learner": "actor_critic"},
+        {"learner": "actor_critic", "algorithm": "fomaml", "learn_lr": 0.1},
+        {"learner": "actor_critic", "algorithm": "scratch"},
+        {"learner": "model_policy"},
+        {"learner": "model_policy", "algorithm": "maml"},
+    ],
+    ids=lambda changes: ", ".join(str(value) for value in changes.values()) or "reptile",
 )
 def config(request) -> TrainConfig:
+    """Every algorithm and every learner at least once."""
     return dataclasses.replace(TINY, **request.param)
 
 
@@ -69,6 +93,19 @@ def config(request) -> TrainConfig:
 def whole(family, config) -> dict[str, np.ndarray]:
     """The start after a run that nothing interrupted."""
     return trained(family, config)[0]
+
+
+@pytest.fixture(scope="module")
+def reptile(family) -> dict[str, np.ndarray]:
+    """The start after a whole run of TINY."""
+    return trained(family)[0]
+
+
+def advanced(trainer: Trainer, yields: int) -> Trainer:
+    """The trainer after so many yields of its run."""
+    for _, _ in zip(range(yields), trainer.run()):
+        pass
+    return trainer
 
 
 def test_a_run_goes_through_its_stations_and_logs_them(family):
@@ -92,26 +129,22 @@ def test_progress_ends_at_the_announced_number_of_iterations(family):
     assert trainer.done_iterations == trainer.total_iterations == 17
 
 
-def test_the_same_seed_gives_the_same_start_to_the_bit(family, config, whole):
-    assert same(trained(family, config)[0], whole)
-
-
-def test_another_seed_gives_another_start(family, config, whole):
-    assert not same(trained(family, dataclasses.replace(config, seed=1))[0], whole)
-
-
-def test_the_random_state_of_the_process_does_not_matter(family, config, whole):
+def test_the_same_seed_gives_the_same_start_to_the_bit_whatever_else_is_drawn(
+    family, config, whole
+):
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
     assert same(trained(family, config)[0], whole)
 
 
+def test_another_seed_gives_another_start(family, reptile):
+    assert not same(trained(family, dataclasses.replace(TINY, seed=1))[0], reptile)
+
+
 def test_reptile_and_joint_training_part_only_in_the_meta_phase(family):
     def after(algorithm: str, yields: int) -> dict[str, np.ndarray]:
-        trainer = Trainer(family, dataclasses.replace(TINY, algorithm=algorithm))
-        for _, _ in zip(range(yields), trainer.run()):
-            pass
-        return snapshot(trainer)
+        config = dataclasses.replace(TINY, algorithm=algorithm)
+        return snapshot(advanced(Trainer(family, config), yields))
 
     assert same(after("reptile", WHOLE - 5), after("joint", WHOLE - 5))
     assert not same(after("reptile", WHOLE), after("joint", WHOLE))
@@ -124,13 +157,17 @@ def test_reptile_and_joint_training_part_only_in_the_meta_phase(family):
         {"meta_batch": 1},
         {"inner": InnerOptimizer(kind="adam")},
         {"lr_scale": {"w": 0.0}},
+        {"train_inner_steps": 3},
+        {"query_steps": 0},
+        {"query_window": 2, "query_steps": 3},
+        {"epsilon_schedule": "cosine"},
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_other_settings_run_and_matter(family, changes):
+def test_other_settings_run_and_matter(family, reptile, changes):
     params, *_ = trained(family, dataclasses.replace(TINY, **changes))
     assert all(np.isfinite(value).all() for value in params.values())
-    assert not same(params, trained(family)[0])
+    assert not all(np.array_equal(params[name], reptile[name]) for name in reptile)
 
 
 def test_parameters_with_a_step_size_of_zero_stay_in_the_meta_phase(family):
@@ -163,29 +200,106 @@ def test_parameters_with_a_step_size_of_zero_stay_in_the_meta_phase(family):
         "at the end",
     ],
 )
-def test_an_interrupted_run_goes_on_to_the_same_bits(family, config, whole, tmp_path, yields):
-    trainer, path = Trainer(family, config), tmp_path / "checkpoint.safetensors"
-    for _, _ in zip(range(yields), trainer.run()):
-        pass
+def test_an_interrupted_run_goes_on_to_the_same_bits(family, reptile, tmp_path, yields):
+    path, trainer = tmp_path / "checkpoint.safetensors", advanced(Trainer(family, TINY), yields)
     trainer.save(path)
     resumed = Trainer.resume(family, path)
-    assert resumed.config == config
+    assert resumed.config == TINY
     assert resumed.done_iterations == trainer.done_iterations
     for _ in resumed.run():
         pass
-    assert same(snapshot(resumed), whole)
+    assert same(snapshot(resumed), reptile)
 
 
 def test_a_run_interrupted_again_and_again_ends_in_the_same_bits(family, config, whole, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     Trainer(family, config).save(path)
-    for _ in range(WHOLE + 2):
-        trainer = Trainer.resume(family, path)
-        for _, _ in zip(range(2), trainer.run()):
-            pass
+    for _ in range(WHOLE // 2 + 2):
+        trainer = advanced(Trainer.resume(family, path), 3)
         trainer.save(path)
     assert trainer.done_iterations == trainer.total_iterations
     assert same(snapshot(trainer), whole)
+
+
+@pytest.mark.parametrize("learner", ["dynamics", "actor_critic"])
+def test_validating_on_the_way_changes_no_bit_of_the_run(family, learner):
+    config = dataclasses.replace(TINY, learner=learner)
+    trainer, seen = Trainer(family, config), []
+    for doing in trainer.run():
+        if trainer.env_steps and not doing.endswith("experience"):
+            seen.append(trainer.validate(tasks=2, steps=24))
+    assert np.isfinite(seen).all()
+    assert len(seen) == 17
+    assert len(set(seen)) > 1
+    assert trainer.validate(tasks=2, steps=24) == seen[-1]
+    assert same(snapshot(trainer), trained(family, config)[0])
+
+
+@pytest.mark.parametrize("algorithm", ["reptile", "fomaml", "maml", "joint"])
+def test_learned_step_sizes_are_those_that_the_start_adapts_with(family, algorithm):
+    config = dataclasses.replace(
+        TINY, algorithm=algorithm, learn_lr=0.1, lr_scale={"w": 0.5, "b0": 0.0}
+    )
+    trainer = advanced(Trainer(family, config), WHOLE - 5)
+    assert config.lr_scale.items() <= trainer.lr_scale.items()
+    for _ in trainer.run():
+        pass
+    scale, lr = trainer.lr_scale, trainer.online().lr
+    assert set(scale) == set(trainer.params)
+    assert scale["b0"] == lr["b0"] == 0.0, "a frozen layer stays frozen"
+    for name, before in {"w0": 0.5, "w1": 0.5, "b1": 1.0}.items():
+        assert scale[name] > 0
+        assert abs(scale[name] / before - 1) > 0.02, name
+        assert float(lr[name]) == pytest.approx(config.adaptation.inner_lr * scale[name], rel=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.1])
+@pytest.mark.parametrize("yields", [3, WHOLE - 3], ids=["fit", "meta"])
+def test_target_networks_follow_by_tau_and_nothing_else_moves_them(family, tau, yields):
+    config = dataclasses.replace(
+        TINY, learner="actor_critic", actor_critic=ActorCriticConfig(hidden=(8,), tau=tau)
+    )
+    trainer = Trainer(family, config)
+    runs = trainer.run()
+    for _ in range(yields):
+        next(runs)
+    before = snapshot(trainer)
+    next(runs)
+    after = snapshot(trainer)
+    targets = [name for name in before if name.startswith("target.")]
+    assert {name.split(".")[1] for name in targets} == {"policy", "critic"}
+    for name in targets:
+        led = after[name.removeprefix("target.")]
+        wanted = before[name] + tau * (led - before[name])
+        np.testing.assert_allclose(after[name], wanted, rtol=1e-6, atol=1e-7)
+    assert not np.array_equal(after["critic.w0"], before["critic.w0"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"fit_lr": 1e30}, "fit/loss at step 1"),
+        ({"lr_scale": {"w": 1e30}}, "meta/after at step 12"),
+        # No loss is looked at after the step that goes wrong here.
+        (
+            {"lr_scale": {"": 1e40}, "train_inner_steps": 1, "query_steps": 0},
+            "meta/direction of w0",
+        ),
+        ({"algorithm": "maml", "lr_scale": {"w": 1e30}}, "meta/after at step 12"),
+    ],
+    ids=["fit", "reptile", "reptile's last step", "maml"],
+)
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_minibatch(family, changes, where):
+    trainer = Trainer(family, dataclasses.replace(TINY, **changes))
+    with pytest.raises(LossNotFinite, match=f"{where}.* is not finite") as stop:
+        for _ in trainer.run():
+            pass
+    assert all(value.isfinite().all() for value in trainer.params.values())
+    batch = stop.value.batch
+    assert {"obs", "action", "next_obs", "weight"} <= set(batch)
+    assert all(np.isfinite(value).all() for value in batch.values())
+    for name, value in trainer.params.items():
+        np.testing.assert_array_equal(batch[f"params.{name}"], value)
 
 
 def test_a_bundles_rehearsal_is_the_same_after_resuming(family, tmp_path):
@@ -223,6 +337,6 @@ def test_a_number_of_tasks_that_the_split_has_not_is_refused(family, tasks):
 
 def test_asking_for_a_start_before_there_is_one_is_refused(family):
     trainer = Trainer(family, TINY)
-    for thing in ("params", "planner"):
+    for thing in ("params", "agent"):
         with pytest.raises(ValueError, match="nothing is trained yet"):
             getattr(trainer, thing)

@@ -76,7 +76,7 @@ def test_k_steps_on_board_are_k_steps_in_torch(adapter, bundle, steps):
     tensors = parameters.views(bundle.start.copy(), bundle.manifest.parameters)
     start = {name: torch.from_numpy(value) for name, value in tensors.items()}
     optimizer = InnerOptimizer(**bundle.manifest.hyperparameters["inner"])
-    lr = step_sizes(start, bundle.manifest.adaptation.inner_lr, {"b": 2.0})
+    lr = step_sizes(start, bundle.manifest.adaptation.inner_lr, {"b": 2.0, "context": 1.0})
     batches = {name: torch.from_numpy(value) for name, value in seen.items()}
     assert batches["obs"].shape[:2] == (steps, 32 + 16)
     wanted, _, info = inner_loop(learner_of(bundle), optimizer, start, {}, batches, lr)
@@ -105,7 +105,7 @@ def test_adams_moments_are_carried_across_chunks(adam_bundle_path, changed_robot
         start = {name: torch.from_numpy(value) for name, value in tensors.items()}
         optimizer = InnerOptimizer(**bundle.manifest.hyperparameters["inner"])
         batches = {name: torch.from_numpy(value) for name, value in seen.items()}
-        lr = step_sizes(start, 0.003, {"b": 2.0})
+        lr = step_sizes(start, 0.003, {"b": 2.0, "context": 1.0})
         state = optimizer.init(start)
         wanted, *_ = inner_loop(learner_of(bundle), optimizer, start, state, batches, lr)
         flat = np.concatenate([wanted[name].numpy().ravel() for name in start])

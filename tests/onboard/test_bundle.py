@@ -213,6 +213,9 @@ def test_step_sizes_carry_each_parameters_factor(bundle):
         "b0": 0.5,
         "w1": 0.25,
         "b1": 0.5,
+        "context": 0.25,
+        "gain0": 0.25,
+        "shift0": 0.25,
     }
     assert all(v.dtype == np.float32 and v.shape == () for v in sizes.values())
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reptile_agent.onboard.controller import Controller
-from reptile_agent.onboard.probation import ProbationConfig
+from reptile_agent.probation import ProbationConfig
 
 PERIOD_S = 0.04
 

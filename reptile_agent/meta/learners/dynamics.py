@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reptile_agent.meta.learner import Learner, Params, TensorBatch
-from reptile_agent.meta.networks import init_mlp, mlp
+from reptile_agent.meta.learner import Params, RobotLearner, TensorBatch
+from reptile_agent.meta.networks import init_context, init_mlp, mlp
 from reptile_agent.spec import RobotSpec
 
 
@@ -23,12 +23,17 @@ from reptile_agent.spec import RobotSpec
 class DynamicsConfig:
     """Size of the model."""
 
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
     members: int = 2
     """Networks in the ensemble."""
     segment: int = 3
     """Consecutive transitions that the loss predicts ahead."""
+    context: int = 16
+    """Numbers that every hidden layer is scaled and shifted by, zero at first: what tells one task
+    from another in a few inner steps; 0 for none."""
+    context_lr: float = 20.0
+    """Inner step size of the context, in units of the other parameters'."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +70,33 @@ class Normaliser:
 
 
 @dataclass(frozen=True)
-class DynamicsLearner(Learner):
+class DynamicsLearner(RobotLearner):
     """Ensemble model of one robot."""
 
     robot: RobotSpec
     config: DynamicsConfig
     normaliser: Normaliser
 
+    @property
+    def segment(self) -> int:
+        """Transitions that the loss predicts ahead."""
+        return self.config.segment
+
+    @property
+    def lr_scale(self) -> dict[str, float]:
+        """The context moves faster than the rest."""
+        return {"context": self.config.context_lr} if self.config.context else {}
+
     def init(self, generator: torch.Generator) -> Params:
         """Fresh members that predict almost no change."""
         periodic = sum(s.periodic for s in self.robot.observations)
         inputs = len(self.robot.observations) + periodic + len(self.robot.actions)
         sizes = (inputs, *self.config.hidden, len(self.robot.observations))
-        return init_mlp(sizes, self.config.members, generator, last_scale=0.1)
+        config = self.config
+        params = init_mlp(sizes, config.members, generator, last_scale=0.1)
+        if config.context:
+            params |= init_context(config.context, config.hidden, config.members, generator)
+        return params
 
     def predict(self, params: Params, obs: Tensor, action: Tensor) -> Tensor:
         """Next measurement by each member, [members, rows, obs_dim] as `obs`."""

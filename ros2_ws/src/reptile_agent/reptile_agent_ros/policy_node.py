@@ -18,7 +18,7 @@ from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.onboard.controller import LATE, Controller, Tick
 from reptile_agent.onboard.envelope import EnvelopeConfig
-from reptile_agent.onboard.probation import ProbationConfig
+from reptile_agent.probation import ProbationConfig
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header
 from std_srvs.srv import Trigger

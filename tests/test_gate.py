@@ -1,4 +1,4 @@
-"""reptile_agent.onboard.gate: adapted parameters are offered only for all of four reasons."""
+"""reptile_agent.gate: adapted parameters are offered only for all of four reasons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.onboard.gate import Evidence, judge
+from reptile_agent.gate import Evidence, judge
 
 CONFIG = AdaptationConfig(max_distance=2.0, margin=0.1, rehearsal_margin=0.5)
 GOOD = Evidence(

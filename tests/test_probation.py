@@ -1,4 +1,4 @@
-"""reptile_agent.onboard.probation: tick by tick, who stays and who is taken back."""
+"""reptile_agent.probation: tick by tick, who stays and who is taken back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reptile_agent.onboard.probation import Probation, ProbationConfig
+from reptile_agent.probation import Probation, ProbationConfig
 
 CONFIG = ProbationConfig(
     ticks=6, patience=3, baseline_ticks=10, margin=0.5, floor=0.01, cooldown_ticks=5

@@ -1,0 +1,236 @@
+"""Does a meta-learned start adapt robots better? Every method, family and seed, as raw results.
+
+    python -m bench.adaptation --json
+
+writes docs/results/adaptation.parquet, one row a run; docs/protocol.md says what is done and why,
+`python -m bench.adaptation.report` makes every table and picture from the file. A seed that is
+done is kept in runs/adaptation/, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import tyro
+
+from bench.adaptation import on_policy
+from bench.adaptation.judging import Row, Tasks, conditions, judge, judge_oracle
+from bench.adaptation.methods import Start, experience, finish, oracle, scratch
+from bench.adaptation.report import RESULTS
+from bench.adaptation.scores import SCHEMA, normalise
+from bench.adaptation.settings import SETTINGS, STEPS, OnPolicySetting, Setting
+from bench.machine import about
+from reptile_agent.commands.console import console
+from reptile_agent.task import TaskFamily
+from sim import registry
+
+PARTS = Path("runs/adaptation")
+SPLITS = ("in_range", "extrapolated", "held_out")
+
+
+@dataclass
+class Args:
+    """Train and judge every method, and write one row a run."""
+
+    families: tuple[str, ...] = tuple(SETTINGS)
+    """Families to run; those that are not run keep the rows they have in --out."""
+    first_seed: int = 0
+    """First meta-training seed."""
+    seeds: int | None = None
+    """Meta-training seeds from there on; default: each family's own number."""
+    splits: tuple[str, ...] = SPLITS
+    """Splits to judge on; tune on 'validation' alone."""
+    out: Path = RESULTS / "adaptation.parquet"
+    """File of raw results."""
+    parts: Path = PARTS
+    """Folder of what is done so far; delete it to begin anew."""
+    threads: int = 1
+    """Of torch; two processes with halves of the seeds are faster than two threads."""
+    quick: bool = False
+    """Hardly any training and two tasks: to see that everything runs, not what comes out."""
+    json: bool = False
+    """Print the number of rows of each family as JSON at the end."""
+
+
+def main(args: Args) -> int:
+    """Run what is not done yet, and write the file."""
+    unknown = [name for name in args.families if name not in SETTINGS]
+    if unknown:
+        known = ", ".join(SETTINGS)
+        console.print(f"no settings for {', '.join(unknown)} (there are: {known})", style="red")
+        return 2
+    torch.set_num_threads(args.threads)
+    args.parts.mkdir(parents=True, exist_ok=True)
+    for name in args.families:
+        setting = quickened(SETTINGS[name]) if args.quick else SETTINGS[name]
+        count = setting.seeds if args.seeds is None else args.seeds
+        for seed in range(args.first_seed, args.first_seed + count):
+            part = args.parts / f"{name}-{seed}.parquet"
+            if part.exists():
+                continue
+            rows = [fill(row) for row in run_seed(name, setting, seed, args.splits)]
+            partial = part.with_suffix(".partial")
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
+            os.replace(partial, part)
+    counts = merge(args.parts, args.out)
+    if args.json:
+        print(json.dumps({"results": str(args.out), "rows": counts}, indent=1))
+    return 0
+
+
+def run_seed(
+    name: str, setting: Setting | OnPolicySetting, seed: int, splits: tuple[str, ...]
+) -> Iterator[Row]:
+    """All rows of one family and meta-training seed."""
+    family = registry.get(name)
+    tasks = Tasks.of(family, splits, setting.tasks)
+    with console.status(f"{name}, seed {seed}") as status:
+
+        def tell(doing: str) -> None:
+            status.update(f"{name}, seed {seed}: {doing}")
+
+        if isinstance(setting, OnPolicySetting):
+            found = on_policy.run(family, setting, tasks, seed, tell)
+        else:
+            found = _run_dynamics(family, setting, tasks, seed, tell)
+        for method, rows in found:
+            console.print(f"{name}, seed {seed}: {method} {_summary(rows)}")
+            yield from rows
+
+
+def _run_dynamics(
+    family: TaskFamily, setting: Setting, tasks: Tasks, seed: int, tell: Callable[[str], None]
+) -> Iterator[tuple[str, list[Row]]]:
+    """Every method and its rows, one after the other."""
+    curves = seed < setting.curve_seeds
+    shared = experience(family, setting, seed, tell)
+    usual = setting.train.adaptation.inner_lr
+    for method in setting.methods:
+        inner_lr = setting.inner_lr.get(method, usual)
+        start = finish(shared, setting, method, tell, inner_lr)
+        yield method, _judged(setting, start, tasks, seed, curves, tell)
+        if method == "joint" and seed < setting.oracle_seeds:
+            tell("training the oracle")
+            yield "oracle", _oracle_rows(setting, start, tasks, seed)
+    yield "scratch", _judged(setting, scratch(shared), tasks, seed, curves, tell)
+
+
+def _judged(
+    setting: Setting,
+    start: Start,
+    tasks: Tasks,
+    seed: int,
+    curves: bool,
+    tell: Callable[[str], None],
+) -> list[Row]:
+    done: list[Row] = []
+    for how in conditions(setting, start.method, curves, STEPS):
+        tell(f"judging {start.method}, {how}")
+        done += judge(start.trainer.family, setting, start.trainer, tasks, how, seed)
+    return [labelled(row, start, seed) for row in done]
+
+
+def _oracle_rows(setting: Setting, joint: Start, tasks: Tasks, seed: int) -> list[Row]:
+    family, config = joint.trainer.family, joint.trainer.config
+    own = oracle(family, setting, joint, tasks.tasks, seed)
+    periods = config.rounds * config.round_steps
+    start = Start("oracle", joint.trainer, joint.train_env_steps + periods, joint.train_s)
+    return [
+        labelled(row, start, seed)
+        for fault in (False, True)
+        for row in judge_oracle(family, setting, joint.trainer.agent, own, tasks, fault, seed)
+    ]
+
+
+def labelled(row: Row, start: Start, seed: int) -> Row:
+    """A run's row with what is known of its start."""
+    return row | {
+        "seed": seed,
+        "learner": start.trainer.config.learner,
+        "method": start.method,
+        "train_env_steps": start.train_env_steps,
+        "train_s": start.train_s,
+    }
+
+
+def fill(row: Row) -> Row:
+    """A row with all columns; scores need all rows and come last."""
+    return {"score": float("nan")} | row
+
+
+def _summary(rows: list[Row]) -> str:
+    """Mean return per k of runs that are varied from the start on, gate on where there is one."""
+    gate = rows[0]["gate"]
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["experiment"] == "adapt" and row["gate"] == gate:
+            found.setdefault(f"{row['split']} k={row['k']}", []).append(row["episode_return"])
+    return ", ".join(f"{name}: {sum(v) / len(v):.3g}" for name, v in found.items())
+
+
+def merge(parts: Path, out: Path) -> dict[str, int]:
+    """Write all parts, and rows of families that have none, as one file; rows by family."""
+    tables = [pq.read_table(part) for part in sorted(parts.glob("*.parquet"))]
+    new = {name for table in tables for name in table["family"].to_pylist()}
+    if out.exists():
+        old = pq.read_table(out)
+        keep = [name not in new for name in old["family"].to_pylist()]
+        tables.append(old.filter(pa.array(keep, pa.bool_())))
+    table = normalise(pa.concat_tables([t.select(SCHEMA.names) for t in tables]))
+    table = table.replace_schema_metadata({"about": json.dumps(about())})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
+    pq.write_table(table, partial)
+    os.replace(partial, out)
+    families = table["family"].to_pylist()
+    return {name: families.count(name) for name in sorted(set(families))}
+
+
+def quickened(setting: Setting | OnPolicySetting) -> Setting | OnPolicySetting:
+    """The same stations with next to nothing in them."""
+    if isinstance(setting, OnPolicySetting):
+        sampling = dataclasses.replace(setting.train.sampling, episode_steps=5)
+        short = dataclasses.replace(
+            setting.train, iterations=1, meta_batch=2, episodes=2, sampling=sampling
+        )
+        return dataclasses.replace(setting, train=short, seeds=1, tasks=2)
+    train_config = dataclasses.replace(
+        setting.train,
+        tasks=4,
+        rounds=2,
+        round_steps=40,
+        fit_iterations=5,
+        iterations=3,
+        meta_batch=2,
+        samples=4,
+        adaptation=setting.train.adaptation.model_copy(update={"batch": 8, "window": 20}),
+        query_window=10,
+        compiled=False,
+    )
+    return dataclasses.replace(
+        setting,
+        train=train_config,
+        seeds=1,
+        curve_seeds=1,
+        tasks=2,
+        periods=40,
+        judged_from=25,
+        windows=(10,),
+        fault_at=30,
+        oracle_steps=4,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Args, description=__doc__)))

@@ -1,0 +1,132 @@
+"""One meta-training seed of one family: every method from the same experience, and the oracle."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bench.adaptation.settings import METHODS, Setting
+from reptile_agent.meta.agent import Agent
+from reptile_agent.meta.collect import drive, excite
+from reptile_agent.meta.compiled import CompiledAdaptation
+from reptile_agent.meta.inner_loop import InnerOptimizer, step_sizes
+from reptile_agent.meta.learner import Params, stack
+from reptile_agent.meta.online import to_tensors
+from reptile_agent.meta.trainer import TrainConfig, Trainer, TrainState
+from reptile_agent.replay import Replay
+from reptile_agent.task import Task, TaskFamily
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a method came to."""
+
+    method: str
+    trainer: Trainer
+    train_env_steps: int
+    train_s: float
+
+
+def experience(
+    family: TaskFamily, setting: Setting, seed: int, tell: Callable[[str], None]
+) -> Start:
+    """What all methods share: every round of experience and the joint fit, no meta phase yet."""
+    config = dataclasses.replace(setting.train, seed=seed, algorithm="joint")
+    began = time.monotonic()
+    base = Trainer(family, config)
+    before = base.total_iterations - config.iterations
+    for doing in base.run():
+        tell(doing)
+        if base.done_iterations >= before:
+            break
+    return Start("shared", base, base.env_steps, time.monotonic() - began)
+
+
+def finish(
+    shared: Start, setting: Setting, method: str, tell: Callable[[str], None], inner_lr: float
+) -> Start:
+    """One method's own outer steps, on the shared experience."""
+    began = time.monotonic()
+    base, changes = shared.trainer, METHODS[method]
+    adaptation = setting.train.adaptation.model_copy(update={"inner_lr": inner_lr})
+    config = dataclasses.replace(base.config, adaptation=adaptation, **changes)
+    trainer = fork(base, config)
+    for _ in trainer.run():
+        tell(method)
+    return Start(method, trainer, base.env_steps, shared.train_s + time.monotonic() - began)
+
+
+def scratch(shared: Start) -> Start:
+    """Fresh parameters, which only know what usual sizes are."""
+    trainer = fork(shared.trainer, shared.trainer.config)
+    seed = torch.Generator().manual_seed(trainer.config.seed)
+    fresh = trainer.agent.learner.init(seed)
+    trainer.state.params = {name: value.requires_grad_() for name, value in fresh.items()}
+    return Start("scratch", trainer, 0, 0.0)
+
+
+def fork(base: Trainer, config: TrainConfig) -> Trainer:
+    """A trainer that goes on from where `base` stands, with another configuration."""
+    trainer, state = Trainer(base.family, config, base.log), base.state
+    params = {name: value.clone().requires_grad_() for name, value in base.params.items()}
+    trainer.state = TrainState(state.round, state.iteration, state.replay, state.agent, params)
+    return trainer
+
+
+def oracle(
+    family: TaskFamily, setting: Setting, base: Start, tasks: list[Task], seed: int
+) -> Params:
+    """Each task's own parameters, `[tasks, ...]`: the joint start, trained on it alone.
+
+    As many rounds of experience per task as in meta-training, the agent driving from the second
+    on, each followed by `oracle_steps` Adam steps on all of the task's own experience.
+    """
+    config, agent = base.trainer.config, base.trainer.agent
+    rng = np.random.default_rng([seed, 77])
+    replay = agent.replay(config.rounds * config.round_steps, len(tasks))
+    own: Params = stack(base.trainer.params, len(tasks))
+    compiled = CompiledAdaptation()
+    for number in range(config.rounds):
+        sim = family.make_sim(tasks)
+        sim.reset(seed=5000 + 1000 * seed + number)
+        if number == 0:
+            noise = family.plan_noise
+            rollout = excite(sim, family.robot, noise, config.round_steps, config.excitation, rng)
+        else:
+            rollout = drive(
+                sim, agent, own, config.round_steps, rng, stacked=True, explore=config.explore
+            )
+        rollout.transitions(replay, agent.learner.sees_reference)
+        own = _fitted(agent, own, replay, setting.oracle_steps, rng, compiled)
+    return own
+
+
+def _fitted(
+    agent: Agent,
+    own: Params,
+    replay: Replay,
+    steps: int,
+    rng: np.random.Generator,
+    compiled: CompiledAdaptation,
+    chunk: int = 50,
+) -> Params:
+    """Adam steps of every task on its own experience; fresh moments for each chunk."""
+    learner, optimizer = agent.learner, InnerOptimizer(kind="adam")
+    for at in range(0, steps, chunk):
+        lr = step_sizes({n: v[0] for n, v in own.items()}, 1e-3 * (1 - at / steps))
+        found = replay.sample(
+            rng,
+            chunk,
+            64,
+            segment=learner.segment,
+            fields=learner.fields,
+            past_end=learner.past_end,
+        )
+        batches = to_tensors(learner.inputs(found, rng, at))
+        own, _ = compiled(learner, optimizer, own, batches, lr, stacked=True)
+    return own

@@ -1,0 +1,104 @@
+"""What the adaptation benchmark runs: families, budgets and seeds. Tuned on `validation` alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.meta.learners.dynamics import DynamicsConfig
+from reptile_agent.meta.on_policy import Sampling
+from reptile_agent.meta.on_policy_config import OnPolicyConfig
+from reptile_agent.meta.trainer import TrainConfig
+
+STEPS = (0, 1, 2, 5, 10, 20)
+"""Inner steps (k) of the curves."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one family is trained and judged; the same for every method."""
+
+    train: TrainConfig
+    """Meta-training; the algorithm is replaced."""
+    seeds: int = 5
+    """Meta-training seeds."""
+    curve_seeds: int = 3
+    """Seeds that also run the curves against k and data, the faults and the runs without gate."""
+    tasks: int = 10
+    """Tasks of each split, the first ones."""
+    periods: int = 165
+    """Control periods of a run."""
+    judged_from: int = 100
+    """First period that counts towards the return: adaptation needs data first."""
+    windows: tuple[int, ...] = (25, 50)
+    """Shorter windows of experience for the curve against seconds of data, in periods."""
+    fault_at: int = 125
+    """Period of the fault, in runs that start nominal and go on for `periods` after it."""
+    methods: tuple[str, ...] = ("joint", "reptile", "fomaml", "maml")
+    """What is trained, beside scratch and the oracle."""
+    inner_lr: dict[str, float] = field(default_factory=dict)
+    """Method -> inner step size, where it is not the adaptation's; from `tune`."""
+    oracle_seeds: int = 2
+    """Seeds that also train the oracle, which only anchors the score."""
+    oracle_steps: int = 400
+    """Adam steps on the task's own experience after each of the oracle's rounds."""
+
+
+@dataclass(frozen=True)
+class OnPolicySetting:
+    """How the policy-gradient suite is run on one family; the same for every method."""
+
+    train: OnPolicyConfig
+    """Meta-training; the algorithm is replaced."""
+    seeds: int = 5
+    """Meta-training seeds."""
+    tasks: int = 8
+    """Tasks of each split, the first ones."""
+    steps: tuple[int, ...] = (0, 1, 2, 5)
+    """Inner steps (k) that are judged, each on as many fresh episodes as in training."""
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "joint": {"algorithm": "joint"},
+    "reptile": {"algorithm": "reptile"},
+    "fomaml": {"algorithm": "fomaml"},
+    "maml": {
+        "algorithm": "maml",
+        "iterations": 60,
+        "meta_batch": 8,
+        "train_inner_steps": 3,
+    },
+}
+"""Method -> what differs from a setting's TrainConfig. Second-order MAML takes fewer and shorter
+outer steps: through ten inner steps it would take longer than all the others together."""
+TRIALS = (0.02, 0.05, 0.12, 0.25)
+"""Inner step sizes that every method is tried with on validation."""
+ADAPTATION = AdaptationConfig(
+    inner_steps=10, inner_lr=0.05, batch=48, rehearsal=0, window=100, tau=50.0, holdout=8, period=10
+)
+TRAIN = TrainConfig(
+    adaptation=ADAPTATION,
+    train_inner_steps=10,
+    query_steps=5,
+    iterations=200,
+    meta_batch=16,
+    epsilon=1e-3,
+    samples=96,
+    compiled=True,
+)
+CHEETAH = dataclasses.replace(
+    TRAIN, model=DynamicsConfig(hidden=(96, 96)), tasks=48, rounds=5, fit_iterations=800
+)
+POINT_NAV = OnPolicyConfig(iterations=30, sampling=Sampling(episode_steps=50))
+HALF_CHEETAH_VEL = OnPolicyConfig(iterations=20, sampling=Sampling(episode_steps=100))
+SETTINGS: dict[str, Setting | OnPolicySetting] = {
+    "arm": Setting(TRAIN, seeds=10),
+    "half_cheetah": Setting(CHEETAH, curve_seeds=1, methods=("joint", "reptile", "fomaml")),
+    "ant": Setting(CHEETAH, curve_seeds=1, methods=("joint", "reptile", "fomaml")),
+    "rover": Setting(dataclasses.replace(TRAIN, tasks=48)),
+    "point_nav": OnPolicySetting(POINT_NAV, seeds=10),
+    "half_cheetah_vel": OnPolicySetting(HALF_CHEETAH_VEL),
+}
+"""Family -> how it is run."""

@@ -1,0 +1,85 @@
+"""Equal tuning for every method: the same inner step sizes, tried on the split `validation` alone.
+
+    python -m bench.adaptation.tune --families arm --json
+
+One meta-training seed that the benchmark does not use. What wins goes into `settings.py` by hand;
+docs/results/adaptation_tuning.json keeps every trial.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+import tyro
+
+from bench.adaptation.judging import Condition, Tasks, judge
+from bench.adaptation.methods import experience, finish
+from bench.adaptation.report import RESULTS
+from bench.adaptation.settings import SETTINGS, TRIALS, Setting
+from reptile_agent.commands.console import console
+from sim import registry
+
+SEED = 1000
+
+
+@dataclass
+class Args:
+    """Try every method with every inner step size on validation."""
+
+    families: tuple[str, ...] = tuple(n for n, s in SETTINGS.items() if isinstance(s, Setting))
+    """Families to tune."""
+    methods: tuple[str, ...] = ("joint", "reptile", "fomaml", "maml")
+    """Methods to try; the others keep their trials."""
+    out: Path = RESULTS / "adaptation_tuning.json"
+    """File of all trials; families that are not run keep theirs."""
+    threads: int = 1
+    """Of torch."""
+    json: bool = False
+    """Print the trials as JSON too."""
+
+
+def main(args: Args) -> int:
+    """Run every trial and write the file."""
+    torch.set_num_threads(args.threads)
+    for name in args.families:
+        trials = tune(name, args.methods)
+        # Read late: another process may have written its own meanwhile.
+        known = json.loads(args.out.read_text()) if args.out.exists() else {}
+        kept = [trial for trial in known.get(name, []) if trial["method"] not in args.methods]
+        text = json.dumps(known | {name: kept + trials}, indent=1)
+        args.out.write_text(text + "\n")
+        if args.json:
+            print(text)
+    return 0
+
+
+def tune(name: str, methods: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Trials of a family: mean return on validation at k = 10, gate on."""
+    family, setting = registry.get(name), SETTINGS[name]
+    if not isinstance(setting, Setting):
+        raise ValueError(f"'{name}' is of the policy-gradient suite, which has no inner step here")
+    tasks = Tasks.of(family, ("validation",), setting.tasks)
+    shared = experience(family, setting, SEED, lambda _: None)
+    found = []
+    for method in (m for m in setting.methods if m in methods):
+        for inner_lr in TRIALS:
+            start = finish(shared, setting, method, lambda _: None, inner_lr)
+            rows = judge(family, setting, start.trainer, tasks, Condition(10), SEED)
+            returns = [row["episode_return"] for row in rows]
+            trial = {"method": method, "inner_lr": inner_lr}
+            found.append(trial | {"mean": float(np.mean(returns)), "worst": float(min(returns))})
+            console.print(name, found[-1])
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Args, description=__doc__)))

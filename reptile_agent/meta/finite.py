@@ -1,0 +1,18 @@
+"""The error of a training step that came out infinite or not a number."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class LossNotFinite(ArithmeticError):
+    """A loss is no longer finite: the run cannot go on from here.
+
+    Args:
+        what: which loss and when, such as "fit/loss at step 312".
+        batch: the offending minibatch by name, and the parameters as `params.<name>`.
+    """
+
+    def __init__(self, what: str, batch: dict[str, np.ndarray]) -> None:
+        super().__init__(f"{what} is not finite")
+        self.what, self.batch = what, batch

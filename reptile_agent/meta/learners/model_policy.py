@@ -1,0 +1,192 @@
+"""Learner `model_policy`: a model of the robot, and a policy improved through that model.
+
+One loss holds both: the ensemble's prediction error, which needs no reward on board, and minus the
+reward of rollouts from where the robot has been, differentiated through the model as in SVG (Heess
+et al. 2015, arXiv 1510.09142), but short ones with no value at their end. The model is the one of
+that very inner step, so that the policy follows what adapting has taught it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reptile_agent.meta.learner import Params, RobotLearner, TensorBatch
+from reptile_agent.meta.learners.dynamics import DynamicsConfig, DynamicsLearner, Normaliser
+from reptile_agent.meta.learners.policy_features import PolicyFeatures, PolicyNormaliser
+from reptile_agent.meta.learners.temporal_difference import part
+from reptile_agent.meta.networks import init_mlp, mlp
+from reptile_agent.meta.planner import Reward
+from reptile_agent.spec import RobotSpec, choices
+from reptile_agent.transition import Batch
+
+
+@dataclass(frozen=True)
+class ModelPolicyConfig(DynamicsConfig):
+    """Size of model and policy, and how the policy follows the model."""
+
+    policy_hidden: tuple[int, ...] = (64, 64)
+    """Widths of the policy's hidden layers."""
+    horizon: int = 6
+    """Control periods of the rollouts that the policy is improved on."""
+    model_steps: int = 5
+    """Inner steps that the model is given before the policy begins to follow it."""
+    policy_weight: float = 1.0
+    """Weight of the policy's cost beside the model's loss from then on."""
+    smoothness: float = 1.0
+    """Cost of a change of the policy network's output between two periods, squared; a change of 1
+    is about two of the usual offsets from the reference. Without it the policy answers every error
+    at once, and robots that are slower than the model shake."""
+    doubt: float = 0.0
+    """Cost of the ensemble's disagreement, squared in units of one period's usual change."""
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise ValueError(f"horizon must be at least 1, got {self.horizon}")
+
+
+@dataclass(frozen=True)
+class ModelPolicyLearner(RobotLearner):
+    """Ensemble `model.*` and policy `policy.*` of one robot.
+
+    Its batches' `obs` and `next_obs` hold measurements with the reference of their moment behind
+    them, [..., obs_dim + ref_dim].
+    """
+
+    robot: RobotSpec
+    config: ModelPolicyConfig
+    normaliser: Normaliser
+    """Of the model: measured without the reference."""
+    policy_normaliser: PolicyNormaliser
+    reward: Reward
+    """Of the task family."""
+
+    sees_reference: ClassVar[bool] = True
+
+    @property
+    def segment(self) -> int:
+        """Transitions that the model predicts ahead."""
+        return self.config.segment
+
+    @cached_property
+    def model(self) -> DynamicsLearner:
+        """The learner of the model alone."""
+        return DynamicsLearner(self.robot, self.config, self.normaliser)
+
+    @property
+    def lr_scale(self) -> dict[str, float]:
+        """The model's."""
+        return {f"model.{name}": factor for name, factor in self.model.lr_scale.items()}
+
+    def init(self, generator: torch.Generator) -> Params:
+        """A fresh model, and a policy that does what the reference commands or rests."""
+        sizes = (self._features.size, *self.config.policy_hidden, len(self.robot.actions))
+        policy = init_mlp(sizes, members=1, generator=generator, last_scale=0.0)
+        model = {f"model.{name}": value for name, value in self.model.init(generator).items()}
+        return model | {f"policy.{name}": value for name, value in policy.items()}
+
+    def inputs(self, batch: Batch, rng: np.random.Generator, first_step: int = 0) -> Batch:
+        """Adds `policy_weight` [..., k, batch]: zero in the steps that are the model's alone.
+
+        Args:
+            batch: minibatches `[..., k, batch, ...]`.
+            rng: of no use here.
+            first_step: inner steps that came before.
+        """
+        del rng
+        shape = batch["weight"].shape
+        follows = first_step + np.arange(shape[-2]) >= self.config.model_steps
+        weight = np.float32(self.config.policy_weight) * follows[:, None]
+        return batch | {"policy_weight": np.broadcast_to(weight, shape).astype(np.float32)}
+
+    def loss(self, params: Params, batch: TensorBatch) -> Tensor:
+        """The model's loss over the segments, and the policy's cost where `policy_weight` is."""
+        cost = self.policy_cost(params, batch) * batch["weight"] * batch["policy_weight"]
+        return self.model.loss(part(params, "model."), self._measured(batch)) + cost.mean()
+
+    def policy_cost(self, params: Params, batch: TensorBatch) -> Tensor:
+        """Mean cost per period of rollouts from the segments' starts, [rows], in usual rewards.
+
+        Every member of the ensemble rolls on from its own prediction. The references are those
+        recorded along the segment, then the last of them. The model is detached: what the policy
+        would like to be true teaches it nothing.
+        """
+        config, members = self.config, self.config.members
+        model = {name: value.detach() for name, value in part(params, "model.").items()}
+        policy = part(params, "policy.")
+        size = len(self.robot.observations)
+        recorded = [batch["obs"][..., size:], *batch["next_obs"][..., size:].unbind(-2)]
+        held = [recorded[-1]] * config.horizon
+        references = [r.expand(members, *r.shape) for r in (recorded + held)[: config.horizon]]
+        start = batch["obs"][..., :size]
+        states, actions, outputs = [start.expand(members, *start.shape)], [], []
+        for reference in references:
+            seen = torch.cat([states[-1], reference], dim=-1)
+            outputs.append(self._output(policy, seen))
+            actions.append(self._features.command(seen, outputs[-1]))
+            states.append(self.model.predict(model, states[-1], actions[-1]))
+
+        def along(values: list[Tensor]) -> Tensor:
+            return torch.stack(values, dim=1)  # [members, horizon, rows, ...]
+
+        after = along(states[1:])
+        reward = self.reward(along(states[:-1]), along(actions), after, along(references))
+        changes = [(b - a).square().mean((0, -1)) for a, b in itertools.pairwise(outputs)]
+        return (
+            config.doubt * self.model.disagreement(after).mean(0)
+            + config.smoothness * sum(changes) / config.horizon
+            - reward.mean((0, 1)) / self._reward_scale
+        )
+
+    def policy_action(self, params: Params, obs: Tensor, reference: Tensor) -> Tensor:
+        """What the policy does, [..., act_dim] in the robot's units.
+
+        Args:
+            params: of this learner.
+            obs: measurement now, [..., obs_dim].
+            reference: what to follow now, [..., ref_dim].
+        """
+        seen = torch.cat([obs, reference], dim=-1)
+        return self._features.command(seen, self._output(part(params, "policy."), seen))
+
+    def expected(self, params: Params, obs: Tensor, action: Tensor) -> Tensor:
+        """Next measurement by the members' mean, [..., obs_dim] as `obs`."""
+        rows = (x.reshape(1, -1, x.shape[-1]) for x in (obs, action))
+        each = (x.expand(self.config.members, -1, -1) for x in rows)
+        return self.model.predict(part(params, "model."), *each).mean(0).reshape(obs.shape)
+
+    def prediction_error(self, params: Params, batch: TensorBatch) -> Tensor:
+        """The model's squared error, per segment [rows]; what the gate compares."""
+        return self.model.prediction_error(part(params, "model."), self._measured(batch))
+
+    def _measured(self, batch: TensorBatch) -> TensorBatch:
+        """The batch without its references."""
+        size = len(self.robot.observations)
+        return batch | {name: batch[name][..., :size] for name in ("obs", "next_obs")}
+
+    def _output(self, policy: Params, seen: Tensor) -> Tensor:
+        rows = self._features.state(seen).reshape(1, -1, self._features.size)
+        return mlp(policy, rows).reshape(*seen.shape[:-1], -1)
+
+    def __post_init__(self) -> None:
+        if choices(self.robot):
+            raise ValueError(
+                f"robot '{self.robot.name}' has a choice as its action, through which no gradient "
+                f"leads; train it with the learner actor_critic"
+            )
+        # Made here once: a tensor made inside vmap or grad would be theirs, and outlive them.
+        _ = self.model, self._features, self._reward_scale
+
+    @cached_property
+    def _features(self) -> PolicyFeatures:
+        return PolicyFeatures(self.robot, self.policy_normaliser)
+
+    @cached_property
+    def _reward_scale(self) -> Tensor:
+        return torch.from_numpy(self.policy_normaliser.reward_scale)

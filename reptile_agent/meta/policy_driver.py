@@ -1,0 +1,55 @@
+"""A policy network as a driver: one forward pass per control period, no plan, no noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from reptile_agent.meta.learner import Params
+from reptile_agent.spec import RobotSpec
+
+
+class Policy(Protocol):
+    """A learner that acts by itself."""
+
+    @property
+    def robot(self) -> RobotSpec:
+        """Whose policy it is."""
+        ...
+
+    def policy_action(self, params: Params, obs: Tensor, reference: Tensor) -> Tensor:
+        """Action [..., act_dim] for obs [..., obs_dim] and reference [..., ref_dim] of now."""
+        ...
+
+
+@dataclass(frozen=True)
+class PolicyDriver:
+    """Drives by a learner's policy; see `reptile_agent.meta.driver.Driver`."""
+
+    learner: Policy
+    exploration: tuple[float, ...]
+    """Usual variation of each action, in its unit."""
+
+    @property
+    def robot(self) -> RobotSpec:
+        """What it drives."""
+        return self.learner.robot
+
+    @property
+    def horizon(self) -> int:
+        """It looks at the reference of now alone."""
+        return 1
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """It needs no noise."""
+        return (0, 1, len(self.robot.actions))
+
+    def __call__(
+        self, params: Params, obs: Tensor, reference: Tensor, plan: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One control period: the policy's action, the plan as it was, and `obs` expected."""
+        del noise
+        return self.learner.policy_action(params, obs, reference[0]), plan.clone(), obs.clone()

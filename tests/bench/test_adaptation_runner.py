@@ -1,0 +1,114 @@
+"""bench.adaptation: hardly any training of one family of each kind, and a report made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pyarrow.parquet as pq
+import pytest
+
+from bench.adaptation import on_policy, report, scores
+from bench.adaptation.__main__ import SPLITS, Args, main, quickened, run_seed
+from bench.adaptation.comparison import Arm, Comparison
+from bench.adaptation.settings import METHODS, SETTINGS, OnPolicySetting
+from reptile_agent.meta.on_policy_config import OnPolicyConfig
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Results of two families, and the arguments that made them."""
+    folder = tmp_path_factory.mktemp("adaptation")
+    args = Args(("point_nav", "arm"), out=folder / "some.parquet", parts=folder, quick=True)
+    assert main(args) == 0
+    return args
+
+
+@pytest.fixture
+def rows(quick):
+    return scores.read(quick.out)[0]
+
+
+def test_every_method_is_judged_on_the_same_tasks(rows):
+    counts = rows[rows.k == 0].groupby(["family", "method", "split"]).task.nunique()
+    assert set(counts) == {2}
+    planned, learned = (
+        {method for name, method, _ in counts.index if name == family}
+        for family in ("arm", "point_nav")
+    )
+    assert planned == {*METHODS, "scratch", "oracle"}
+    assert learned == set(on_policy.METHODS)
+    assert {split for _, _, split in counts.index} == set(SPLITS)
+
+
+def test_rows_of_policy_gradients(rows):
+    rows = rows[rows.family == "point_nav"]
+    assert set(rows.learner) == {"policy_gradient"}
+    assert set(rows.gate) == {"off"}
+    assert (rows.falls == 0).all()
+    ks = rows.groupby("method").k.unique()
+    assert list(ks["oracle"]) == [0]
+    assert all(list(at) == [0, 1, 2, 5] for method, at in ks.items() if method != "oracle")
+    # Two episodes of 5 steps of 0.1 s for each inner step.
+    assert rows.seconds_of_data.to_numpy() == pytest.approx(rows.k.to_numpy() * 1.0)
+    # A round of measuring and one of training, of 2 tasks x 2 episodes x 5 steps, before and after.
+    steps = rows.groupby("method").train_env_steps.unique()
+    expected = {"scratch": 20, "oracle": 30}
+    assert all(list(n) == [expected.get(method, 60)] for method, n in steps.items())
+    returns = rows.pivot_table(index=["split", "task"], columns="method", values="episode_return")
+    assert (returns.nunique(axis=1) == len(returns.columns)).all()
+
+
+def test_rows_that_are_done_are_not_made_again_and_others_are_the_same(quick, tmp_path, rows):
+    part = quick.parts / "point_nav-0.parquet"
+    made = part.stat().st_mtime_ns
+    assert main(quick) == 0
+    assert part.stat().st_mtime_ns == made
+    again = dataclasses.replace(
+        quick, families=("point_nav",), parts=tmp_path, out=tmp_path / "again.parquet"
+    )
+    assert main(again) == 0
+    same = pq.read_table(tmp_path / part.name).drop_columns(["train_s"])
+    assert same.equals(pq.read_table(part).drop_columns(["train_s"]))
+
+
+def test_the_report_compares_each_learner_at_its_own_k(quick, tmp_path):
+    report.write(report.Args(quick.out, tmp_path, reps=10))
+    page = (tmp_path / "adaptation.md").read_text()
+    few = "open: 1 of the 5 seeds that the protocol asks for"
+    for split in SPLITS:
+        assert f"| point_nav | policy_gradient | {split} | 1 | " in page
+        assert f"| arm | dynamics | {split} | 10 | " in page
+    assert few in page
+    assert "## point_nav, policy_gradient" in page
+    assert "point_nav, policy_gradient, in_range: 1 s of data" in page
+    assert "against k; 1 s a step of data, gate off" in page
+    assert "point_nav, policy_gradient: mean return (IQM of the score) against seconds" not in page
+    assert not (tmp_path / "figures/point_nav-policy_gradient-seconds.png").exists()
+
+
+def test_curves_on_policy_hold_every_k(rows):
+    rows = rows[rows.family == "point_nav"]
+    compared = Comparison("point_nav", "policy_gradient", rows, 1, 5.0, "off")
+    at, values = compared.curve("in_range", "maml", "k", "episode_return")
+    assert at == [0, 1, 2, 5]
+    assert values.shape == (1, 2, 4)
+    assert Arm("rl2", 1, "off") in compared.arms("in_range")
+
+
+def test_one_outer_step_is_as_long_as_several():
+    setting = OnPolicySetting(OnPolicyConfig(epsilon=0.01, outer_steps=4))
+    epsilons = {m: on_policy.config_of(setting, m, 3).epsilon for m in ("promp", "joint", "maml")}
+    assert epsilons == {"promp": 0.01, "joint": 0.01, "maml": 0.04}
+    assert on_policy.config_of(setting, "maml", 3).seed == 3
+
+
+def test_a_family_without_settings_is_refused(tmp_path, capsys):
+    assert main(Args(("cartpole",), parts=tmp_path, out=tmp_path / "some.parquet")) == 2
+    assert "no settings for cartpole (there are: arm" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_every_family_runs_through(name):
+    rows = list(run_seed(name, quickened(SETTINGS[name]), 0, ("validation",)))
+    assert {row["family"] for row in rows} == {name}
