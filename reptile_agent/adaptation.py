@@ -41,5 +41,6 @@ class AdaptationConfig(BaseModel):
     """Trust region: largest Euclidean distance of the parameters from the start."""
     margin: float = Field(default=0.0, ge=0, lt=1)
     """The gate asks for a live error below (1 - margin) times the old one."""
-    rehearsal_margin: float = Field(default=2.0, ge=0)
-    """The gate asks for a rehearsal error below (1 + rehearsal_margin) times the start's."""
+    rehearsal_margin: float = Field(default=8.0, ge=0)
+    """The gate asks for a rehearsal error below (1 + rehearsal_margin) times the start's. Rehearsal
+    is of all tasks: a model that has found out which one it drives predicts the others worse."""

@@ -87,7 +87,7 @@ def tiny_run():
     """Settings of the run that the tiny bundles come from."""
     from reptile_agent.adaptation import AdaptationConfig
     from reptile_agent.meta.learners.dynamics import DynamicsConfig
-    from reptile_agent.meta.trainer import TrainConfig
+    from reptile_agent.meta.train_config import TrainConfig
 
     return TrainConfig(
         tasks=8,
@@ -100,7 +100,7 @@ def tiny_run():
         meta_batch=4,
         train_inner_steps=2,
         model=DynamicsConfig(hidden=(16,), members=2, segment=2, context=4, context_lr=1.0),
-        adaptation=AdaptationConfig(window=60, holdout=10, inner_lr=0.02, rehearsal_margin=6.0),
+        adaptation=AdaptationConfig(window=60, holdout=10, inner_lr=0.02),
         lr_scale={"b": 2.0},
         samples=8,
     )

@@ -181,7 +181,7 @@ def _summary(rows: list[Row]) -> str:
 
 def merge(parts: Path, out: Path) -> dict[str, int]:
     """Write all parts, and rows of families that have none, as one file; rows by family."""
-    tables = [pq.read_table(part) for part in sorted(parts.glob("*.parquet"))]
+    tables = [pq.read_table(part) for part in sorted(parts.glob("*-[0-9]*.parquet"))]
     new = {name for table in tables for name in table["family"].to_pylist()}
     if out.exists():
         old = pq.read_table(out)

@@ -14,10 +14,12 @@ from bench.adaptation.settings import METHODS, Setting
 from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.collect import drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
-from reptile_agent.meta.inner_loop import InnerOptimizer, step_sizes
+from reptile_agent.meta.inner_loop import Adapt, InnerOptimizer, adapt_tasks, step_sizes
 from reptile_agent.meta.learner import Params, stack
 from reptile_agent.meta.online import to_tensors
-from reptile_agent.meta.trainer import TrainConfig, Trainer, TrainState
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.train_state import TrainState
+from reptile_agent.meta.trainer import Trainer
 from reptile_agent.replay import Replay
 from reptile_agent.task import Task, TaskFamily
 
@@ -55,6 +57,9 @@ def finish(
     base, changes = shared.trainer, METHODS[method]
     adaptation = setting.train.adaptation.model_copy(update={"inner_lr": inner_lr})
     config = dataclasses.replace(base.config, adaptation=adaptation, **changes)
+    # Never more outer steps than the setting has, which may be a quick one.
+    fewest = min(config.iterations, base.config.iterations)
+    config = dataclasses.replace(config, iterations=fewest)
     trainer = fork(base, config)
     for _ in trainer.run():
         tell(method)
@@ -90,7 +95,7 @@ def oracle(
     rng = np.random.default_rng([seed, 77])
     replay = agent.replay(config.rounds * config.round_steps, len(tasks))
     own: Params = stack(base.trainer.params, len(tasks))
-    compiled = CompiledAdaptation()
+    adapt: Adapt = CompiledAdaptation() if config.compiled else adapt_tasks
     for number in range(config.rounds):
         sim = family.make_sim(tasks)
         sim.reset(seed=5000 + 1000 * seed + number)
@@ -102,7 +107,7 @@ def oracle(
                 sim, agent, own, config.round_steps, rng, stacked=True, explore=config.explore
             )
         rollout.transitions(replay, agent.learner.sees_reference)
-        own = _fitted(agent, own, replay, setting.oracle_steps, rng, compiled)
+        own = _fitted(agent, own, replay, setting.oracle_steps, rng, adapt)
     return own
 
 
@@ -112,7 +117,7 @@ def _fitted(
     replay: Replay,
     steps: int,
     rng: np.random.Generator,
-    compiled: CompiledAdaptation,
+    adapt: Adapt,
     chunk: int = 50,
 ) -> Params:
     """Adam steps of every task on its own experience; fresh moments for each chunk."""
@@ -128,5 +133,5 @@ def _fitted(
             past_end=learner.past_end,
         )
         batches = to_tensors(learner.inputs(found, rng, at))
-        own, _ = compiled(learner, optimizer, own, batches, lr, stacked=True)
+        own, _ = adapt(learner, optimizer, own, batches, lr, stacked=True)
     return own

@@ -10,7 +10,7 @@ from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
 from reptile_agent.meta.on_policy import Sampling
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
-from reptile_agent.meta.trainer import TrainConfig
+from reptile_agent.meta.train_config import TrainConfig
 
 STEPS = (0, 1, 2, 5, 10, 20)
 """Inner steps (k) of the curves."""
@@ -94,7 +94,7 @@ CHEETAH = dataclasses.replace(
 POINT_NAV = OnPolicyConfig(iterations=30, sampling=Sampling(episode_steps=50))
 HALF_CHEETAH_VEL = OnPolicyConfig(iterations=20, sampling=Sampling(episode_steps=100))
 SETTINGS: dict[str, Setting | OnPolicySetting] = {
-    "arm": Setting(TRAIN, seeds=10),
+    "arm": Setting(TRAIN, seeds=10, inner_lr={"reptile": 0.12}),
     "half_cheetah": Setting(CHEETAH, curve_seeds=1, methods=("joint", "reptile", "fomaml")),
     "ant": Setting(CHEETAH, curve_seeds=1, methods=("joint", "reptile", "fomaml")),
     "rover": Setting(dataclasses.replace(TRAIN, tasks=48)),

@@ -20,7 +20,8 @@ from reptile_agent.demo.processes import DemoError, Nodes
 from reptile_agent.demo.recording import Recording
 from reptile_agent.export import parity
 from reptile_agent.export.write_bundle import write_bundle
-from reptile_agent.meta.trainer import TrainConfig, Trainer
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.trainer import Trainer
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.provenance import versions
 from sim import registry

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import tyro
 
+from reptile_agent.commands import trained
 from reptile_agent.commands.console import UserError, console
 from reptile_agent.commands.train import CHECKPOINT
 from reptile_agent.export.write_bundle import write_bundle
-from reptile_agent.meta import checkpoint
 from reptile_agent.meta.trainer import Trainer
-from sim import registry
 
 
 @dataclass
@@ -27,9 +26,12 @@ class Command:
 
     def run(self) -> int:
         """Export."""
-        _, progress = checkpoint.read(self.run_folder / CHECKPOINT)
-        family = registry.get(progress["family"])
-        trainer = Trainer.resume(family, self.run_folder / CHECKPOINT)
+        trainer = trained.load(self.run_folder / CHECKPOINT)
+        family = trainer.family
+        if not isinstance(trainer, Trainer):
+            raise UserError(
+                f"{self.run_folder} is a run of train-on-policy, of which there is no bundle"
+            )
         if trainer.done_iterations < trainer.total_iterations:
             raise UserError(
                 f"training stands at {trainer.done_iterations} of {trainer.total_iterations} "

@@ -29,7 +29,8 @@ from reptile_agent.commands.train_log import TrainLog
 from reptile_agent.commands.validation import BEST, Validated, Validation
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.on_policy_trainer import OnPolicyTrainer
-from reptile_agent.meta.trainer import TrainConfig, Trainer
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.trainer import Trainer
 from reptile_agent.provenance import git_commit, versions
 from reptile_agent.task import TaskFamily
 from sim import registry

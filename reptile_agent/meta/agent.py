@@ -37,7 +37,7 @@ class AgentConfig:
     """Learner actor_critic: size and losses."""
     model_policy: ModelPolicyConfig = field(default_factory=ModelPolicyConfig)
     """Learner model_policy: size of model and policy, and how the policy follows the model."""
-    samples: int = 64
+    samples: int = 96
     """Learner dynamics: plans that the planner tries per control period."""
     doubt: float = 0.0
     """Learner dynamics: the planner's cost of the ensemble's disagreement."""

@@ -8,10 +8,8 @@ by (seed, purpose, round, iteration): a run resumed from a checkpoint continues 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,17 +17,19 @@ from pydantic import TypeAdapter
 
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.meta import agent, checkpoint
-from reptile_agent.meta.agent import Agent, AgentConfig, Arrays
+from reptile_agent.meta.agent import Agent, Arrays
 from reptile_agent.meta.algorithms import joint, maml, reptile
 from reptile_agent.meta.algorithms.step_sizes import from_log, to_log
 from reptile_agent.meta.collect import Rollout, drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
-from reptile_agent.meta.epsilon import Schedule, schedule
+from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
-from reptile_agent.meta.inner_loop import Adapt, InnerOptimizer, adapt_tasks, step_sizes
+from reptile_agent.meta.inner_loop import Adapt, adapt_tasks, step_sizes
 from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.temporal_difference import TARGET
 from reptile_agent.meta.online import OnlineAdaptation, minibatches, to_tensors
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.train_state import TrainState, restore_moments
 from reptile_agent.replay import Replay
 from reptile_agent.task import TaskFamily
 from reptile_agent.transition import Batch
@@ -43,76 +43,6 @@ DIRECTIONS = {
     "maml": partial(maml.direction, order=2),
     "joint": joint.direction,
 }
-
-
-@dataclass(frozen=True)
-class TrainConfig(AgentConfig):
-    """What a meta-training run does."""
-
-    algorithm: Literal["reptile", "fomaml", "maml", "joint", "scratch"] = "reptile"
-    """How the start is learned: reptile, first- or second-order MAML, joint training (domain
-    randomization), or not at all (scratch: fresh parameters)."""
-    seed: int = 0
-    """Of everything."""
-    tasks: int = 64
-    """Training tasks simulated side by side."""
-    rounds: int = 3
-    """Rounds of experience; the agent drives from the second on."""
-    round_steps: int = 150
-    """Control periods per task and round."""
-    excitation: float = 1.5
-    """Noise of the first round, in units of the family's plan_noise."""
-    explore: float = 0.5
-    """Noise added to the agent's actions in later rounds, in the same units."""
-    fit_iterations: int = 900
-    """Joint-training steps after each round: Reptile starts from a model that predicts."""
-    fit_batch: int = 384
-    """Segments in each of them."""
-    fit_lr: float = 1e-3
-    """Their step size (Adam)."""
-    iterations: int = 300
-    """Outer steps of the meta-algorithm after the last round."""
-    meta_batch: int = 16
-    """Tasks per outer step; 1 is the serial Reptile of the paper."""
-    outer: Literal["sgd", "adam"] = "adam"
-    """Outer optimizer; sgd is params + epsilon * mean(adapted - params)."""
-    epsilon: float = 5e-4
-    """Outer step size."""
-    epsilon_schedule: Schedule = "linear"
-    """How epsilon falls over the outer steps: not, linearly, or as a cosine, to zero."""
-    learn_lr: float = 0.0
-    """Outer step size of the logarithms of the inner step sizes, one per parameter (Meta-SGD,
-    arXiv 1707.09835); 0 leaves them at adaptation.inner_lr times lr_scale."""
-    inner: InnerOptimizer = field(default_factory=InnerOptimizer)
-    """Optimizer of the inner loop."""
-    adaptation: AdaptationConfig = AdaptationConfig()
-    """The inner loop as it will run on the robot."""
-    train_inner_steps: int = 10
-    """Inner steps per task in meta-training (k); the robot may take more."""
-    query_steps: int = 1
-    """Minibatches per task of what came after the inner loop's window: they judge the adapted
-    parameters in MAML, and are the last inner steps in Reptile."""
-    query_window: int = 25
-    """Transitions after the inner loop's window that they are drawn from."""
-    compiled: bool = False
-    """Compile the inner loop: seconds to a minute at first, and meta-training some times faster
-    from then on. Another machine or compiler gives other last bits."""
-    lr_scale: dict[str, float] = field(default_factory=dict)
-    """Factor on the inner step size by prefix of the parameter's name, such as w:0.5."""
-
-
-@dataclass
-class TrainState:
-    """All that a run carries from one iteration to the next."""
-
-    round: int = 0
-    iteration: int = 0
-    replay: Replay | None = None
-    agent: Agent | None = None
-    params: Params | None = None
-    log_lr: Params | None = None
-    """Logarithms of the inner step sizes, where they are learned."""
-    outer: torch.optim.Optimizer | None = None
 
 
 class Trainer:
@@ -221,29 +151,13 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write a checkpoint that `resume` continues from, atomically."""
         state = self.state
-        groups: dict[str, Arrays] = {}
-        if state.replay is not None:
-            groups["replay"] = state.replay.state()
-        if state.agent is not None:
-            groups["normaliser"] = state.agent.normaliser
-            groups["params"] = {name: value.numpy() for name, value in self.params.items()}
-        if state.log_lr is not None:
-            groups["log_lr"] = {n: value.detach().numpy() for n, value in state.log_lr.items()}
-        if state.outer is not None:
-            groups["outer"] = {
-                f"{i}.{name}": value.numpy()
-                for i, moments in state.outer.state_dict()["state"].items()
-                for name, value in moments.items()
-                if value is not None
-            }
         progress = {
             "family": self.family.name,
             "config": TypeAdapter(TrainConfig).dump_python(self.config, mode="json"),
             "round": state.round,
             "iteration": state.iteration,
         }
-        arrays = {f"{group}.{n}": v for group, found in groups.items() for n, v in found.items()}
-        checkpoint.write(path, arrays, progress)
+        checkpoint.write(path, state.arrays(), progress)
 
     @classmethod
     def resume(cls, family: TaskFamily, path: Path, log: Log = lambda *_: None) -> Trainer:
@@ -278,14 +192,8 @@ class Trainer:
             self._begin_meta()
             for name, value in (self.state.log_lr or {}).items():
                 value.data.copy_(torch.from_numpy(log_lr[name]))
-        outer = self.state.outer
-        if outer is None or not arrays:
-            return
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in arrays.items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = torch.from_numpy(value.copy())
-        outer.load_state_dict({**outer.state_dict(), "state": moments})
+        if self.state.outer is not None and arrays:
+            restore_moments(self.state.outer, arrays)
 
     @property
     def agent(self) -> Agent:
@@ -317,11 +225,9 @@ class Trainer:
 
     def _lr(self) -> Params:
         """Inner step sizes as they stand, or begin."""
-        config, log_lr = self.config, self.state.log_lr
-        if log_lr is not None:
-            return from_log({name: value.detach() for name, value in log_lr.items()})
-        scale = config.lr_scale | self._learners_lr_scale
-        return step_sizes(self.params, config.adaptation.inner_lr, scale)
+        if self.state.log_lr is not None:
+            return from_log({name: v.detach() for name, v in self.state.log_lr.items()})
+        return step_sizes(self.params, self.config.adaptation.inner_lr, self.lr_scale)
 
     @property
     def _params(self) -> Params:

@@ -24,7 +24,8 @@ from reptile_agent.commands.train import CHECKPOINT, train
 from reptile_agent.commands.train_log import TrainLog
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
-from reptile_agent.meta.trainer import TrainConfig, Trainer
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.trainer import Trainer
 from sim import registry, render
 
 TINY = TrainConfig(

@@ -21,7 +21,8 @@ from reptile_agent.commands.validation import BEST, Validation
 from reptile_agent.meta import checkpoint
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
-from reptile_agent.meta.trainer import TrainConfig, Trainer
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.trainer import Trainer
 from sim.families.cartpole import Cartpole
 
 LENGTH = 8

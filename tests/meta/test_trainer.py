@@ -15,7 +15,8 @@ from reptile_agent.meta.inner_loop import InnerOptimizer
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
 from reptile_agent.meta.learners.model_policy import ModelPolicyConfig
 from reptile_agent.meta.learners.temporal_difference import ActorCriticConfig
-from reptile_agent.meta.trainer import TrainConfig, Trainer
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.trainer import Trainer
 from sim.families.cartpole import Cartpole
 
 TINY = TrainConfig(

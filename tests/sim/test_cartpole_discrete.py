@@ -135,7 +135,8 @@ def test_the_reward_is_best_upright_on_the_mark_and_nothing_where_the_episode_en
 
 def test_a_planner_trains_on_it(family):
     from reptile_agent.meta.learners.dynamics import DynamicsConfig
-    from reptile_agent.meta.trainer import TrainConfig, Trainer
+    from reptile_agent.meta.train_config import TrainConfig
+    from reptile_agent.meta.trainer import Trainer
 
     config = TrainConfig(
         tasks=4,

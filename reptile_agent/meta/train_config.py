@@ -1,0 +1,69 @@
+"""What a meta-training run does, for learners that learn from replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.meta.agent import AgentConfig
+from reptile_agent.meta.epsilon import Schedule
+from reptile_agent.meta.inner_loop import InnerOptimizer
+
+
+@dataclass(frozen=True)
+class TrainConfig(AgentConfig):
+    """What a meta-training run does."""
+
+    algorithm: Literal["reptile", "fomaml", "maml", "joint", "scratch"] = "reptile"
+    """How the start is learned: reptile, first- or second-order MAML, joint training (domain
+    randomization), or not at all (scratch: fresh parameters)."""
+    seed: int = 0
+    """Of everything."""
+    tasks: int = 64
+    """Training tasks simulated side by side."""
+    rounds: int = 3
+    """Rounds of experience; the agent drives from the second on."""
+    round_steps: int = 150
+    """Control periods per task and round."""
+    excitation: float = 1.5
+    """Noise of the first round, in units of the family's plan_noise."""
+    explore: float = 0.5
+    """Noise added to the agent's actions in later rounds, in the same units."""
+    fit_iterations: int = 900
+    """Joint-training steps after each round: Reptile starts from a model that predicts."""
+    fit_batch: int = 384
+    """Segments in each of them."""
+    fit_lr: float = 1e-3
+    """Their step size (Adam)."""
+    iterations: int = 200
+    """Outer steps of the meta-algorithm after the last round."""
+    meta_batch: int = 16
+    """Tasks per outer step; 1 is the serial Reptile of the paper."""
+    outer: Literal["sgd", "adam"] = "adam"
+    """Outer optimizer; sgd is params + epsilon * mean(adapted - params)."""
+    epsilon: float = 1e-3
+    """Outer step size."""
+    epsilon_schedule: Schedule = "linear"
+    """How epsilon falls over the outer steps: not, linearly, or as a cosine, to zero."""
+    learn_lr: float = 0.0
+    """Outer step size of the logarithms of the inner step sizes, one per parameter (Meta-SGD,
+    arXiv 1707.09835); 0 leaves them at adaptation.inner_lr times lr_scale."""
+    inner: InnerOptimizer = field(default_factory=InnerOptimizer)
+    """Optimizer of the inner loop."""
+    adaptation: AdaptationConfig = AdaptationConfig(
+        inner_steps=10, inner_lr=0.12, batch=48, rehearsal=0
+    )
+    """The inner loop as it will run on the robot."""
+    train_inner_steps: int = 10
+    """Inner steps per task in meta-training (k); the robot may take more."""
+    query_steps: int = 5
+    """Minibatches per task of what came after the inner loop's window: they judge the adapted
+    parameters in MAML, and are the last inner steps in Reptile."""
+    query_window: int = 25
+    """Transitions after the inner loop's window that they are drawn from."""
+    compiled: bool = False
+    """Compile the inner loop: seconds to a minute at first, and meta-training some times faster
+    from then on. Another machine or compiler gives other last bits."""
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    """Factor on the inner step size by prefix of the parameter's name, such as w:0.5."""

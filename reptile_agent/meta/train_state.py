@@ -1,0 +1,53 @@
+"""What a meta-training run carries from iteration to iteration, and how a checkpoint holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from reptile_agent.meta.agent import Agent, Arrays
+from reptile_agent.meta.learner import Params
+from reptile_agent.replay import Replay
+
+
+@dataclass
+class TrainState:
+    """All that a run carries from one iteration to the next."""
+
+    round: int = 0
+    iteration: int = 0
+    replay: Replay | None = None
+    agent: Agent | None = None
+    params: Params | None = None
+    log_lr: Params | None = None
+    """Logarithms of the inner step sizes, where they are learned."""
+    outer: torch.optim.Optimizer | None = None
+
+    def arrays(self) -> Arrays:
+        """All tensors by `<group>.<name>`: replay, normaliser, params, log_lr, outer."""
+        groups: dict[str, Arrays] = {}
+        if self.replay is not None:
+            groups["replay"] = self.replay.state()
+        if self.agent is not None:
+            groups["normaliser"] = self.agent.normaliser
+        for group, tensors in (("params", self.params), ("log_lr", self.log_lr)):
+            if tensors is not None:
+                groups[group] = {name: v.detach().numpy() for name, v in tensors.items()}
+        if self.outer is not None:
+            groups["outer"] = {
+                f"{i}.{name}": value.numpy()
+                for i, moments in self.outer.state_dict()["state"].items()
+                for name, value in moments.items()
+                if value is not None
+            }
+        return {f"{group}.{n}": v for group, found in groups.items() for n, v in found.items()}
+
+
+def restore_moments(outer: torch.optim.Optimizer, arrays: Arrays) -> None:
+    """Put an optimizer's moments back, `<parameter's index>.<name>`."""
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in arrays.items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = torch.from_numpy(value.copy())
+    outer.load_state_dict({**outer.state_dict(), "state": moments})
