@@ -69,3 +69,19 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             f"name the checkpoint.safetensors of a `reptile-agent train` run"
         )
     return arrays, json.loads(metadata["state"])
+
+
+def read_run(path: Path, family: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Arrays as `<group>` -> `<rest of the name>`, and state, of a run of `family`.
+
+    Raises:
+        CheckpointError: as `read`, or the run is of another family.
+    """
+    arrays, state = read(path)
+    if state["family"] != family:
+        raise CheckpointError(f"{path} is a run of family '{state['family']}', not of '{family}'")
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for name, value in arrays.items():
+        group, _, rest = name.partition(".")
+        groups.setdefault(group, {})[rest] = value
+    return groups, state

@@ -36,6 +36,7 @@ from reptile_agent.meta.on_policy import (
 )
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
 from reptile_agent.meta.on_policy_evaluate import evaluate_on_policy
+from reptile_agent.meta.train_state import restore_moments
 from reptile_agent.task import Task, TaskFamily, VecSim
 
 if TYPE_CHECKING:
@@ -168,27 +169,14 @@ class OnPolicyTrainer:
         Raises:
             CheckpointError: the file is damaged, or of another family.
         """
-        arrays, progress = checkpoint.read(path)
-        if progress["family"] != family.name:
-            raise checkpoint.CheckpointError(
-                f"{path} is a run of family '{progress['family']}', not of '{family.name}'"
-            )
+        parts, progress = checkpoint.read_run(path, family.name)
         trainer = cls(family, TypeAdapter(OnPolicyConfig).validate_python(progress["config"]), log)
-        parts: dict[str, dict[str, np.ndarray]] = {}
-        for name, value in arrays.items():
-            group, _, rest = name.partition(".")
-            parts.setdefault(group, {})[rest] = value
-        trainer.state.iteration, trainer.state.eta = progress["iteration"], arrays["eta"]
+        trainer.state.iteration, trainer.state.eta = progress["iteration"], parts["eta"][""]
         if "params" in parts:
             trainer._build(OnPolicyNormaliser(**parts["normaliser"]))
             for name, value in trainer._params.items():
                 value.data.copy_(torch.from_numpy(parts["params"][name]))
-            moments: dict[int, dict[str, torch.Tensor]] = {}
-            for name, value in parts.get("outer", {}).items():
-                index, _, key = name.partition(".")
-                moments.setdefault(int(index), {})[key] = torch.from_numpy(value.copy())
-            outer = trainer._outer
-            outer.load_state_dict({**outer.state_dict(), "state": moments})
+            restore_moments(trainer._outer, parts.get("outer", {}))
         return trainer
 
     @property

@@ -166,16 +166,8 @@ class Trainer:
         Raises:
             CheckpointError: the file is damaged, or of another family.
         """
-        arrays, progress = checkpoint.read(path)
-        if progress["family"] != family.name:
-            raise checkpoint.CheckpointError(
-                f"{path} is a run of family '{progress['family']}', not of '{family.name}'"
-            )
+        parts, progress = checkpoint.read_run(path, family.name)
         trainer = cls(family, TypeAdapter(TrainConfig).validate_python(progress["config"]), log)
-        parts: dict[str, Arrays] = {}
-        for name, value in arrays.items():
-            group, _, rest = name.partition(".")
-            parts.setdefault(group, {})[rest] = value
         state = trainer.state
         state.round, state.iteration = progress["round"], progress["iteration"]
         if "params" in parts:
