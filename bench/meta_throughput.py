@@ -130,11 +130,12 @@ def _in_child(args: Args, order: dict[str, Any], cache: str) -> dict[str, Any]:
         TORCHINDUCTOR_CACHE_DIR=cache,
         TORCH_COMPILE_DISABLE=str(int(args.quick)),
     )
+    # Its progress and its errors go where ours go.
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, cwd=root
+        command, stdout=subprocess.PIPE, text=True, check=False, env=environment, cwd=root
     )
     if done.returncode:
-        sys.exit(f"measuring {order} failed:\n{done.stderr}")
+        sys.exit(f"measuring {order} failed; what went wrong stands above")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -6,7 +6,7 @@ any list of tasks. `sim/families/` implements these protocols; a robot of your o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,6 +50,18 @@ class VecSim(Protocol):
 
     def set_tasks(self, tasks: list[Task]) -> None:
         """Change the variants in mid-motion (a fault); the state of motion stays."""
+        ...
+
+
+@runtime_checkable
+class ForesightSim(VecSim, Protocol):
+    """A simulator that can tell what plans would come to, which no real robot can."""
+
+    def foresee(self, actions: np.ndarray) -> np.ndarray:
+        """Mean reward per period of plans from where the lanes are, which do not move.
+
+        Shapes: actions [num_envs, plans, horizon, act_dim] -> float32 [num_envs, plans].
+        """
         ...
 
 

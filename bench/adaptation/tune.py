@@ -29,6 +29,8 @@ from reptile_agent.commands.console import console
 from sim import registry
 
 SEED = 1000
+TASKS = 24
+"""Validation tasks of a trial: more than the benchmark judges, because one seed is all there is."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def tune(name: str, methods: tuple[str, ...]) -> list[dict[str, Any]]:
     family, setting = registry.get(name), SETTINGS[name]
     if not isinstance(setting, Setting):
         raise ValueError(f"'{name}' is of the policy-gradient suite, which has no inner step here")
-    tasks = Tasks.of(family, ("validation",), setting.tasks)
+    tasks = Tasks.of(family, ("validation",), TASKS)
     shared = experience(family, setting, SEED, lambda _: None)
     found = []
     for method in (m for m in setting.methods if m in methods):

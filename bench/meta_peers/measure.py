@@ -64,6 +64,7 @@ def times(
         if method == "reptile" or name not in ONLY_REPTILE
     ]
     for method, tasks, k in settings:
+        print(f"  {method}, {tasks} tasks, k = {k}", file=sys.stderr, flush=True)
         work = workload.make(learner, tasks, k)
         able = {n: way for n, way in ways.items() if method == "reptile" or n not in ONLY_REPTILE}
         wanted = able["python_loop"](method, work)

@@ -84,7 +84,7 @@ def excite(
         base = np.where(columns >= 0, reference[:, 0, columns], 0.0)
         return base + scale * np.array(sigma) * noise
 
-    return _roll(sim, robot, 1, steps, act)
+    return roll(sim, robot, 1, steps, act)
 
 
 @torch.no_grad()
@@ -150,7 +150,7 @@ def drive(
         if faults and t + 1 in faults:
             sim.set_tasks(faults[t + 1])
 
-    rollout = _roll(sim, driver.robot, driver.horizon, steps, act, after)
+    rollout = roll(sim, driver.robot, driver.horizon, steps, act, after)
     if adapting is None:
         return rollout
     return dataclasses.replace(
@@ -170,7 +170,7 @@ def _transition(row: dict[str, np.ndarray], sees_reference: bool) -> Transition:
     return Transition(obs, row["action"], next_obs, row["reward"], row["first"], row["terminated"])
 
 
-def _roll(
+def roll(
     sim: VecSim,
     robot: RobotSpec,
     horizon: int,

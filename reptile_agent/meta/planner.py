@@ -31,14 +31,19 @@ class PlannerConfig:
     """Standard deviation of each action's variation, in the action's unit."""
     samples: int = 64
     """Noisy plans tried per period; each is rolled out by every member of the ensemble."""
-    correlation: float = 0.7
-    """Of the noise from one period to the next: smooth plans reach further."""
-    temperature: float = 0.1
+    correlation: float = 0.5
+    """Of the noise from one period to the next."""
+    temperature: float = 0.35
     """Softness of the weighting, in standard deviations of the plans' returns."""
     smoothness: float = 0.1
     """Cost of a change of the plan between two periods, squared in units of `noise`."""
     doubt: float = 0.0
     """Cost of the ensemble's disagreement, squared in units of one period's usual change."""
+
+    def colour(self) -> np.ndarray:
+        """What white noise [horizon] is multiplied by to be correlated, [horizon, horizon]."""
+        lag = np.abs(np.subtract.outer(np.arange(self.horizon), np.arange(self.horizon)))
+        return np.linalg.cholesky(self.correlation**lag)
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,7 @@ class Planner:
     @cached_property
     def _constants(self) -> dict[str, Tensor]:
         config, robot = self.config, self.learner.robot
-        lag = np.abs(np.subtract.outer(np.arange(config.horizon), np.arange(config.horizon)))
-        colour = np.linalg.cholesky(config.correlation**lag)
+        colour = config.colour()
         columns = robot.action_reference_columns()
         base = np.zeros((len(robot.references), columns.size))
         for action, reference in enumerate(columns):

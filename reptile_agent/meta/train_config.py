@@ -26,6 +26,9 @@ class TrainConfig(AgentConfig):
     """Rounds of experience; the agent drives from the second on."""
     round_steps: int = 150
     """Control periods per task and round."""
+    guided_rounds: int = 0
+    """Rounds after the first in which the simulator itself plans instead of the agent, before the
+    agent drives: for robots that no half-learned model makes move."""
     excitation: float = 1.5
     """Noise of the first round, in units of the family's plan_noise."""
     explore: float = 0.5

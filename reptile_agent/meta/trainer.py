@@ -24,6 +24,7 @@ from reptile_agent.meta.collect import Rollout, drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
+from reptile_agent.meta.guide import guide
 from reptile_agent.meta.inner_loop import Adapt, adapt_tasks, step_sizes
 from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.temporal_difference import TARGET
@@ -252,6 +253,9 @@ class Trainer:
                 self._rng(EXCITE),
             )
             self.build(agent.measure(self.family, _flat(rollout)))
+        elif state.round <= config.guided_rounds:
+            rng = self._rng(DRIVE)
+            rollout = guide(sim, self.family, config.round_steps, rng, config.explore)
         else:
             rollout = drive(
                 sim,

@@ -28,6 +28,42 @@ LOOK_AHEAD = 64
 physics of a small batch."""
 
 
+class Foresight:
+    """Copies of all lanes, one a plan, which try what the plans come to.
+
+    Args:
+        sim: whose lanes.
+        plans: tried per lane.
+    """
+
+    def __init__(self, sim: BatchSim, plans: int) -> None:
+        self.plans, self._sim = plans, sim
+        tasks = [task for task in sim.tasks for _ in range(plans)]
+        self._copies = BatchSim(sim.family, tasks, unstable="terminate")
+
+    def __call__(self, actions: np.ndarray) -> np.ndarray:
+        """See `BatchSim.foresee`; a plan earns nothing once its episode has ended."""
+        sim, copies, family = self._sim, self._copies, self._sim.family
+        horizon = actions.shape[2]
+        copies.batch.state[:] = np.repeat(sim.batch.state, self.plans, axis=0)
+        reference = np.repeat(sim.reference(horizon), self.plans, axis=0)
+        flat = actions.reshape(-1, *actions.shape[2:]).astype(np.float32)
+        alive = np.ones(len(flat), bool)
+        total = np.zeros(len(flat), np.float32)
+        before = copies.state()
+        for t in range(horizon):
+            copies.command(flat[:, t])
+            copies.batch.step(nstep=family.substeps)
+            after = copies.state()
+            sound = (np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
+            after[~sound] = before[~sound]
+            reward = copies.reward(before, flat[:, t], after, reference[:, t])
+            total += np.where(alive & sound, reward, 0.0)
+            alive &= sound & ~family.terminated(after)
+            before = after
+        return (total / horizon).reshape(actions.shape[:2])
+
+
 class UnstableError(ValueError):
     """A lane's physics diverged: its task, or what it was commanded, is out of reason."""
 
@@ -59,11 +95,12 @@ class BatchSim:
         self._allowed = np.zeros((self.num_envs, self._low.size), np.float32)
         self._ctrl, self._columns = self.batch.ctrl, _state_columns(family)
         self._delay_lines = position_servos(family.model)
-        self._reward = _reward_of_arrays(family)
+        self.reward = _reward_of_arrays(family)
         self._steps = np.zeros(self.num_envs, int)
         self._ahead = np.zeros((self.num_envs, 0, len(family.robot.references)), np.float32)
         self._at = 0
         self._sensors: Sensors | None = None
+        self._foresight: Foresight | None = None
         self.course: dict[str, np.ndarray] | None = None
         self.set_tasks(tasks)
         self.reset(seed=0)
@@ -82,6 +119,7 @@ class BatchSim:
         self.tasks = [dict(task) for task in tasks]
         self.family.apply(self.batch, self.tasks)
         self.batch.set_const()
+        self._foresight = None
         self._mixing = np.ascontiguousarray(self.family.mixing(self.tasks))
         expected = (self.num_envs, self._ctrl.shape[1], self._low.size)
         checks.mixing_shape(self.family.name, self._mixing.shape, expected)
@@ -151,7 +189,7 @@ class BatchSim:
         diverged, trouble = None, ""
         if not np.vdot(after, after) < mujoco.mjMAXVAL**2:
             diverged, trouble = self._start_diverged_anew(before, after)
-        reward = self._reward(before, np.asarray(action, np.float32), after, reference)
+        reward = self.reward(before, np.asarray(action, np.float32), after, reference)
         terminated = self.family.terminated(after)
         if diverged is not None:
             terminated = terminated | diverged
@@ -160,6 +198,13 @@ class BatchSim:
         if trouble and self.unstable == "raise":
             raise UnstableError(trouble)
         return self.obs, reward, terminated, truncated
+
+    def foresee(self, actions: np.ndarray) -> np.ndarray:
+        """Mean reward per period of plans; see `ForesightSim.foresee`."""
+        plans = actions.shape[1]
+        if self._foresight is None or self._foresight.plans != plans:
+            self._foresight = Foresight(self, plans)
+        return self._foresight(actions)
 
     def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:
         """Put lanes in an initial state, with a course."""

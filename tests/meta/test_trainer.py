@@ -72,6 +72,7 @@ def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
         {},
         {"outer": "sgd", "epsilon": 0.3},
         {"learn_lr": 0.1, "inner": InnerOptimizer(kind="adam")},
+        {"guided_rounds": 1},
         {"algorithm": "joint"},
         {"algorithm": "joint", "learn_lr": 0.1},
         {"algorithm": "fomaml"},

@@ -302,3 +302,40 @@ def test_the_reference_moves_on_by_one_period_a_step(family):
     before = sim.reference(6)
     sim.step(np.zeros((1, len(family.robot.actions)), np.float32))
     np.testing.assert_allclose(sim.reference(5), before[:, 1:], atol=1e-6)
+
+
+def test_plans_earn_what_stepping_them_earns(family):
+    """Foreseen rewards are those of the lane's own variant, and the lanes stay where they are."""
+    tasks = [*family.splits()["train"][:1], *family.splits()["extrapolated"][:1]]
+    rng, low = np.random.default_rng(0), np.array([a.low for a in family.robot.actions])
+    plans = rng.uniform(low, -low, (2, 3, 5, low.size)).astype(np.float32)
+    sim = started(family, tasks)
+    before = sim.batch.state.copy()
+    foreseen = sim.foresee(plans)
+    np.testing.assert_array_equal(sim.batch.state, before)
+    for plan in range(3):
+        other = started(family, tasks)
+        earned = np.zeros(2)
+        alive = np.ones(2, bool)
+        for t in range(5):
+            _, reward, terminated, _ = other.step(plans[:, plan, t])
+            earned += np.where(alive, reward, 0.0)
+            alive &= ~terminated
+        np.testing.assert_allclose(foreseen[:, plan], earned / 5, rtol=1e-4, atol=1e-5)
+
+
+def started(family, tasks) -> BatchSim:
+    """A simulator in mid-motion, where delay lines hold something."""
+    sim = BatchSim(family, tasks)
+    sim.reset(seed=1)
+    for _ in range(3):
+        sim.step(np.full((len(tasks), len(family.robot.actions)), 0.1, np.float32))
+    return sim
+
+
+def test_plans_are_tried_on_the_variant_that_a_lane_has_become(family, change):
+    plans = np.full((1, 1, 5, len(family.robot.actions)), 0.3, np.float32)
+    sim = started(family, [{}])
+    nominal = sim.foresee(plans)
+    sim.set_tasks([change])
+    assert not np.allclose(sim.foresee(plans), nominal, rtol=1e-6, atol=0)

@@ -75,7 +75,7 @@ class Arm(MujocoFamily):
     substeps = 8
     episode_steps = 300
     plan_horizon = 6
-    plan_noise = (0.06,) * len(JOINT_RANGES)
+    plan_noise = (0.045,) * len(JOINT_RANGES)
     robot = RobotSpec(
         name="arm",
         control_period_s=0.04,

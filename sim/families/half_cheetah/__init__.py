@@ -120,8 +120,8 @@ class HalfCheetah(MujocoFamily):
     folder = Path(__file__).parent
     substeps = 5
     episode_steps = 1000
-    plan_horizon = 20
-    plan_noise = (0.6,) * len(JOINTS)
+    plan_horizon = 15
+    plan_noise = (1.0,) * len(JOINTS)
     robot = RobotSpec(
         name="half_cheetah",
         control_period_s=0.05,

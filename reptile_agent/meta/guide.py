@@ -1,0 +1,69 @@
+"""A round that the simulator itself plans: what the robot looks like when it is driven well.
+
+A planner with a model that has hardly seen a running robot never makes it run, and so never sees
+one. Offline the simulator can stand in for the model: MPPI (Williams et al. 2017, arXiv 1707.02342)
+with MuJoCo in its place gives the first rounds that are worth learning from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reptile_agent.meta.collect import Rollout, roll
+from reptile_agent.meta.planner import PlannerConfig
+from reptile_agent.spec import limits
+from reptile_agent.task import ForesightSim, TaskFamily, VecSim
+
+PLANS = 48
+"""Tried per lane and period."""
+TEMPERATURE = 0.1
+"""Softness of their weighting: lower than with a learned model, because MuJoCo does not err."""
+
+
+def guide(
+    sim: VecSim, family: TaskFamily, steps: int, rng: np.random.Generator, explore: float = 0.0
+) -> Rollout:
+    """Drive every lane by plans that the simulator tries.
+
+    Args:
+        sim: already reset.
+        family: whose lanes; it says how far to look ahead, and with how much noise.
+        steps: control periods.
+        rng: of the noise.
+        explore: noise added to the actions of every second lane, in units of the planner's: the
+            others show what is good, these what comes of mistakes.
+
+    Raises:
+        ValueError: the simulator cannot try plans.
+    """
+    if not isinstance(sim, ForesightSim):
+        raise ValueError(
+            f"{type(sim).__name__} cannot try plans (it has no `foresee`); "
+            f"train without guided rounds: --guided-rounds 0"
+        )
+    robot = family.robot
+    config = PlannerConfig(family.plan_horizon, tuple(family.plan_noise), PLANS)
+    columns = robot.action_reference_columns()
+    low, high = limits(robot.actions)
+    colour, sigma = config.colour(), np.array(config.noise)
+    plan = np.zeros((sim.num_envs, config.horizon, sigma.size))
+    exploring = explore * sigma * (np.arange(sim.num_envs) % 2)[:, None]
+
+    def act(_: np.ndarray, reference: np.ndarray, first: np.ndarray) -> np.ndarray:
+        nonlocal plan
+        plan = np.concatenate([plan[:, 1:], plan[:, -1:]], axis=1)
+        plan[first] = 0.0
+        base = np.where(columns >= 0, reference[..., columns], 0.0)[:, None]
+        white = rng.standard_normal((sim.num_envs, config.samples, *plan.shape[1:]))
+        varied = np.einsum("ht,lnta->lnha", colour, white) * sigma
+        varied[:, 0] = 0.0  # one is the last plan itself
+        actions = np.clip(base + plan[:, None] + varied, low, high)
+        value = sim.foresee(actions)
+        spread = value.std(axis=1, keepdims=True) + 1e-6
+        better = (value - value.max(axis=1, keepdims=True)) / (TEMPERATURE * spread)
+        weight = np.exp(better)
+        weight /= weight.sum(axis=1, keepdims=True)
+        plan = np.einsum("ln,lnha->lha", weight, actions - base)
+        return base[:, 0, 0] + plan[:, 0] + exploring * rng.standard_normal(exploring.shape)
+
+    return roll(sim, robot, config.horizon, steps, act)

@@ -1,0 +1,51 @@
+"""reptile_agent.meta.guide: rounds that the simulator itself plans."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from toy import SIGMA, Toy, ToySim
+
+from reptile_agent.meta.collect import excite
+from reptile_agent.meta.guide import guide
+
+STEPS = 30
+
+
+class ForeseeingToy(ToySim):
+    """A toy that can tell what plans would come to; implements ForesightSim."""
+
+    def foresee(self, actions: np.ndarray) -> np.ndarray:
+        reference = self.reference(actions.shape[2])
+        lift, total = np.repeat(self.obs[:, :1], actions.shape[1], axis=1), 0.0
+        for t in range(actions.shape[2]):
+            lift = lift + self.gain[:, None] * (actions[:, :, t, 0] - lift)
+            total = total - (lift - reference[:, None, t, 0]) ** 2
+        return np.asarray(total / actions.shape[2], np.float32)
+
+
+def error(rollout) -> float:
+    return float(np.abs(rollout.next_obs[:, 5:, 0] - rollout.reference[:, 5:, 0]).mean())
+
+
+def test_what_the_simulator_plans_follows_better_than_noise(robot):
+    planned = guide(ForeseeingToy(), Toy(robot), STEPS, np.random.default_rng(0))
+    noisy = excite(ForeseeingToy(), robot, SIGMA, STEPS, 1.0, np.random.default_rng(0))
+    bare = excite(ForeseeingToy(), robot, SIGMA, STEPS, 0.0, np.random.default_rng(0))
+    assert error(planned) < 0.7 * min(error(noisy), error(bare))
+
+
+def test_every_second_lane_explores(robot):
+    def actions(explore: float) -> np.ndarray:
+        sim = ForeseeingToy(gain=(0.3, 0.3))
+        return guide(sim, Toy(robot), 1, np.random.default_rng(0), explore).action[:, 0]
+
+    np.testing.assert_array_equal(actions(0.5)[0], actions(0.0)[0])
+    assert not np.array_equal(actions(0.5)[1], actions(0.0)[1])
+
+
+def test_a_simulator_that_cannot_try_plans_says_so(robot):
+    with pytest.raises(ValueError, match=re.escape("ToySim cannot try plans")):
+        guide(ToySim(), Toy(robot), STEPS, np.random.default_rng(0))
