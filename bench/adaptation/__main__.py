@@ -36,6 +36,8 @@ from reptile_agent.task import TaskFamily
 from sim import registry
 
 PARTS = Path("runs/adaptation")
+VERDICT = ("joint", "reptile")
+"""Methods that every seed trains."""
 SPLITS = ("in_range", "extrapolated", "held_out")
 
 
@@ -115,14 +117,15 @@ def _run_dynamics(
     """Every method and its rows, one after the other."""
     curves = seed < setting.curve_seeds
     shared = experience(family, setting, seed, tell)
-    usual = setting.train.adaptation.inner_lr
-    for method in setting.methods:
-        inner_lr = setting.inner_lr.get(method, usual)
-        start = finish(shared, setting, method, tell, inner_lr)
+    few = seed >= setting.other_seeds
+    for method in (m for m in setting.methods if m in VERDICT or not few):
+        start = finish(shared, setting, method, tell, setting.of(method))
         yield method, _judged(setting, start, tasks, seed, curves, tell)
         if method == "joint" and seed < setting.oracle_seeds:
             tell("training the oracle")
             yield "oracle", _oracle_rows(setting, start, tasks, seed)
+    if few:
+        return
     yield "scratch", _judged(setting, scratch(shared), tasks, seed, curves, tell)
 
 

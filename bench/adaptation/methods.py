@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bench.adaptation.settings import METHODS, Setting
+from bench.adaptation.settings import METHODS, Setting, Tuned
 from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.collect import drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
@@ -50,13 +50,15 @@ def experience(
 
 
 def finish(
-    shared: Start, setting: Setting, method: str, tell: Callable[[str], None], inner_lr: float
+    shared: Start, setting: Setting, method: str, tell: Callable[[str], None], tuned: Tuned
 ) -> Start:
     """One method's own outer steps, on the shared experience."""
     began = time.monotonic()
     base, changes = shared.trainer, METHODS[method]
-    adaptation = setting.train.adaptation.model_copy(update={"inner_lr": inner_lr})
-    config = dataclasses.replace(base.config, adaptation=adaptation, **changes)
+    adaptation = setting.train.adaptation.model_copy(update={"inner_lr": tuned.inner_lr})
+    config = dataclasses.replace(
+        base.config, adaptation=adaptation, epsilon=tuned.epsilon, **changes
+    )
     # Never more outer steps than the setting has, which may be a quick one.
     fewest = min(config.iterations, base.config.iterations)
     config = dataclasses.replace(config, iterations=fewest)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import tyro
 
 from bench.adaptation import estimates, figures
@@ -165,6 +166,7 @@ def _methods(comparison: Comparison, split: str, reps: int) -> Table:
             [
                 *(arm.method, str(arm.k), arm.gate, score),
                 f"{returns.to_numpy().mean():.4g}",
+                _error(runs),
                 *(_worse(c, split, arm), _improvement(c, split, arm, reps)),
                 f"{returns.shape[0]} x {returns.shape[1]}",
             ]
@@ -175,13 +177,19 @@ def _methods(comparison: Comparison, split: str, reps: int) -> Table:
     return Table(
         title,
         [
-            *("method", "k", "gate", "score [95 %]", "return"),
+            *("method", "k", "gate", "score [95 %]", "return", "error"),
             "worse (mean, worst)",
             "P(beats joint + k)",
             "runs",
         ],
         rows,
     )
+
+
+def _error(runs: pd.DataFrame) -> str:
+    """Mean tracking error, in the units of the family's references."""
+    mean = float(runs.tracking_error.mean())
+    return "-" if np.isnan(mean) else f"{mean:.3g}"
 
 
 def _worse(comparison: Comparison, split: str, arm: Arm) -> str:

@@ -1,4 +1,4 @@
-"""Equal tuning for every method: the same inner step sizes, tried on the split `validation` alone.
+"""Equal tuning for every method: the same step sizes, tried on the split `validation` alone.
 
     python -m bench.adaptation.tune --families arm --json
 
@@ -24,7 +24,7 @@ import tyro
 from bench.adaptation.judging import Condition, Tasks, judge
 from bench.adaptation.methods import experience, finish
 from bench.adaptation.report import RESULTS
-from bench.adaptation.settings import SETTINGS, TRIALS, Setting
+from bench.adaptation.settings import EPSILON, INNER_LR, SETTINGS, Setting, Tuned
 from reptile_agent.commands.console import console
 from sim import registry
 
@@ -35,7 +35,7 @@ TASKS = 24
 
 @dataclass
 class Args:
-    """Try every method with every inner step size on validation."""
+    """Try every method with every step size on validation: inner ones first, then outer ones."""
 
     families: tuple[str, ...] = tuple(n for n, s in SETTINGS.items() if isinstance(s, Setting))
     """Families to tune."""
@@ -71,15 +71,23 @@ def tune(name: str, methods: tuple[str, ...]) -> list[dict[str, Any]]:
         raise ValueError(f"'{name}' is of the policy-gradient suite, which has no inner step here")
     tasks = Tasks.of(family, ("validation",), TASKS)
     shared = experience(family, setting, SEED, lambda _: None)
-    found = []
+    found: list[dict[str, Any]] = []
+
+    def attempt(method: str, tuned: Tuned) -> float:
+        start = finish(shared, setting, method, lambda _: None, tuned)
+        rows = judge(family, setting, start.trainer, tasks, Condition(10), SEED)
+        returns = [row["episode_return"] for row in rows]
+        trial = {"method": method, "inner_lr": tuned.inner_lr, "epsilon": tuned.epsilon}
+        trial |= {"mean": float(np.mean(returns)), "median": float(np.median(returns))}
+        found.append(trial | {"worst": float(min(returns))})
+        console.print(name, found[-1])
+        return found[-1]["median"]
+
     for method in (m for m in setting.methods if m in methods):
-        for inner_lr in TRIALS:
-            start = finish(shared, setting, method, lambda _: None, inner_lr)
-            rows = judge(family, setting, start.trainer, tasks, Condition(10), SEED)
-            returns = [row["episode_return"] for row in rows]
-            trial = {"method": method, "inner_lr": inner_lr}
-            found.append(trial | {"mean": float(np.mean(returns)), "worst": float(min(returns))})
-            console.print(name, found[-1])
+        usual = setting.train.epsilon
+        best = max(INNER_LR, key=lambda inner_lr: attempt(method, Tuned(inner_lr, usual)))
+        for epsilon in EPSILON:
+            attempt(method, Tuned(best, epsilon))
     return found
 
 

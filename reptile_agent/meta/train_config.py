@@ -39,13 +39,13 @@ class TrainConfig(AgentConfig):
     """Segments in each of them."""
     fit_lr: float = 1e-3
     """Their step size (Adam)."""
-    iterations: int = 200
+    iterations: int = 400
     """Outer steps of the meta-algorithm after the last round."""
     meta_batch: int = 16
     """Tasks per outer step; 1 is the serial Reptile of the paper."""
     outer: Literal["sgd", "adam"] = "adam"
     """Outer optimizer; sgd is params + epsilon * mean(adapted - params)."""
-    epsilon: float = 1e-3
+    epsilon: float = 4e-3
     """Outer step size."""
     epsilon_schedule: Schedule = "linear"
     """How epsilon falls over the outer steps: not, linearly, or as a cosine, to zero."""
