@@ -29,15 +29,13 @@ from bench.adaptation.judging import Row, Tasks, conditions, judge, judge_oracle
 from bench.adaptation.methods import Start, experience, finish, oracle, scratch
 from bench.adaptation.report import RESULTS
 from bench.adaptation.scores import SCHEMA, normalise
-from bench.adaptation.settings import SETTINGS, STEPS, OnPolicySetting, Setting
+from bench.adaptation.settings import SETTINGS, STEPS, VERDICT, OnPolicySetting, Setting
 from bench.machine import about
 from reptile_agent.commands.console import console
 from reptile_agent.task import TaskFamily
 from sim import registry
 
 PARTS = Path("runs/adaptation")
-VERDICT = ("joint", "reptile")
-"""Methods that every seed trains."""
 SPLITS = ("in_range", "extrapolated", "held_out")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.adaptation.settings import Setting
+from bench.adaptation.settings import VERDICT, Setting
 from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.collect import Rollout, drive
 from reptile_agent.meta.evaluate import adapting
@@ -55,7 +55,7 @@ def conditions(
 ) -> list[Condition]:
     """What a method is run under: all of it for the two that the verdict is about."""
     found = [Condition(0), Condition(10)]
-    if curves and method in ("joint", "reptile"):
+    if curves and method in VERDICT:
         found += [Condition(k) for k in steps if k not in (0, 10)]
         found += [Condition(10, window=w) for w in setting.windows]
         found += [Condition(10, gated=False), Condition(0, fault=True), Condition(10, fault=True)]

@@ -88,6 +88,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """Method -> what differs from a setting's TrainConfig. Second-order MAML takes fewer and shorter
 outer steps: through ten inner steps it would take longer than all the others together."""
+VERDICT = ("joint", "reptile")
+"""Methods that the verdict is about: every seed trains them."""
 INNER_LR = (0.02, 0.05, 0.12, 0.25)
 """Inner step sizes that every method is tried with on validation, at its usual epsilon."""
 EPSILON = (1e-3, 2e-3, 8e-3)
@@ -132,7 +134,7 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         LEGGED,
         curve_seeds=1,
         tasks=8,
-        methods=("joint", "reptile"),
+        methods=VERDICT,
         tuned=LEGGED_TUNED,
         oracle_seeds=1,
     ),
@@ -140,11 +142,16 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         LEGGED,
         curve_seeds=1,
         tasks=8,
-        methods=("joint", "reptile"),
+        methods=VERDICT,
         tuned=LEGGED_TUNED,
         oracle_seeds=1,
     ),
-    "rover": Setting(dataclasses.replace(TRAIN, tasks=48)),
+    "rover": Setting(
+        dataclasses.replace(TRAIN, tasks=48),
+        curve_seeds=1,
+        methods=VERDICT,
+        tuned={"joint": Tuned(0.02, 4e-3), "reptile": Tuned(0.12, 4e-3)},
+    ),
     "point_nav": OnPolicySetting(POINT_NAV, seeds=10),
     "half_cheetah_vel": OnPolicySetting(HALF_CHEETAH_VEL),
 }
