@@ -28,7 +28,7 @@ class AdaptationConfig(BaseModel):
     rehearsal_weight: float = Field(default=0.5, ge=0, le=10)
     """Weight of a rehearsed segment beside a live one's 1."""
     window: int = Field(default=100, ge=2, le=100_000)
-    """Newest transitions that an adaptation looks at."""
+    """Transitions that an adaptation learns from: the newest ones that are not held out."""
     tau: float = Field(default=50.0, gt=0)
     """Recency: a transition's weight falls as exp(-age / tau), age in transitions."""
     holdout: int = Field(default=8, ge=0, le=100_000)
@@ -44,3 +44,11 @@ class AdaptationConfig(BaseModel):
     rehearsal_margin: float = Field(default=8.0, ge=0)
     """The gate asks for a rehearsal error below (1 + rehearsal_margin) times the start's. Rehearsal
     is of all tasks: a model that has found out which one it drives predicts the others worse."""
+
+    def lookback(self, segment: int) -> int:
+        """Transitions back from now that an adaptation may see, held-out ones included.
+
+        Args:
+            segment: consecutive transitions that the loss predicts ahead.
+        """
+        return self.window + self.holdout + segment - 1

@@ -4,15 +4,18 @@
 
 writes docs/results/adaptation.parquet, one row a run; docs/protocol.md says what is done and why,
 `python -m bench.adaptation.report` makes every table and picture from the file. A seed that is
-done is kept in runs/adaptation/, so that an interrupted run goes on where it was.
+done is kept in runs/adaptation/, so that an interrupted run goes on where it was; the file's name
+ends in a hash of the family's settings and the splits, so that what was run with others is left.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import tyro
+from pydantic import TypeAdapter
 
 from bench.adaptation import on_policy
 from bench.adaptation.judging import Row, Tasks, conditions, judge, judge_oracle
@@ -36,6 +40,7 @@ from reptile_agent.task import TaskFamily
 from sim import registry
 
 PARTS = Path("runs/adaptation")
+USUAL_OUT = RESULTS / "adaptation.parquet"
 SPLITS = ("in_range", "extrapolated", "held_out")
 
 
@@ -51,8 +56,9 @@ class Args:
     """Meta-training seeds from there on; default: each family's own number."""
     splits: tuple[str, ...] = SPLITS
     """Splits to judge on; tune on 'validation' alone."""
-    out: Path = RESULTS / "adaptation.parquet"
-    """File of raw results."""
+    out: Path | None = None
+    """File of raw results; default: docs/results/adaptation.parquet, and quick.parquet among the
+    parts of a quick run."""
     parts: Path = PARTS
     """Folder of what is done so far; delete it to begin anew."""
     threads: int = 1
@@ -76,17 +82,32 @@ def main(args: Args) -> int:
         setting = quickened(SETTINGS[name]) if args.quick else SETTINGS[name]
         count = setting.seeds if args.seeds is None else args.seeds
         for seed in range(args.first_seed, args.first_seed + count):
-            part = args.parts / f"{name}-{seed}.parquet"
+            part = args.parts / part_name(name, str(seed), setting, args.splits)
             if part.exists():
                 continue
             rows = [fill(row) for row in run_seed(name, setting, seed, args.splits)]
             partial = part.with_suffix(".partial")
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
             os.replace(partial, part)
-    counts = merge(args.parts, args.out)
+    out = args.out or (args.parts / "quick.parquet" if args.quick else USUAL_OUT)
+    wanted = [
+        part_name(name, "*", quickened(setting) if args.quick else setting, args.splits)
+        for name, setting in SETTINGS.items()
+    ]
+    counts = merge([part for name in wanted for part in sorted(args.parts.glob(name))], out)
     if args.json:
-        print(json.dumps({"results": str(args.out), "rows": counts}, indent=1))
+        print(json.dumps({"results": str(out), "rows": counts}, indent=1))
     return 0
+
+
+def part_name(
+    family: str, seed: str, setting: Setting | OnPolicySetting, splits: tuple[str, ...]
+) -> str:
+    """File of one seed's rows; other settings, other file."""
+    settings = TypeAdapter(type(setting)).dump_python(setting, mode="json")
+    settings.pop("seeds")  # how many there are changes none of them
+    text = json.dumps([settings, splits], sort_keys=True)
+    return f"{family}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.parquet"
 
 
 def run_seed(
@@ -144,9 +165,11 @@ def _judged(
 
 def _oracle_rows(setting: Setting, joint: Start, tasks: Tasks, seed: int) -> list[Row]:
     family, config = joint.trainer.family, joint.trainer.config
+    began = time.monotonic()
     own = oracle(family, setting, joint, tasks.tasks, seed)
+    train_s = joint.train_s + time.monotonic() - began
     periods = config.rounds * config.round_steps
-    start = Start("oracle", joint.trainer, joint.train_env_steps + periods, joint.train_s)
+    start = Start("oracle", joint.trainer, joint.train_env_steps + periods, train_s)
     return [
         labelled(row, start, seed)
         for fault in (False, True)
@@ -180,9 +203,9 @@ def _summary(rows: list[Row]) -> str:
     return ", ".join(f"{name}: {sum(v) / len(v):.3g}" for name, v in found.items())
 
 
-def merge(parts: Path, out: Path) -> dict[str, int]:
+def merge(parts: list[Path], out: Path) -> dict[str, int]:
     """Write all parts, and rows of families that have none, as one file; rows by family."""
-    tables = [pq.read_table(part) for part in sorted(parts.glob("*-[0-9]*.parquet"))]
+    tables = [pq.read_table(part) for part in parts]
     new = {name for table in tables for name in table["family"].to_pylist()}
     if out.exists():
         old = pq.read_table(out)

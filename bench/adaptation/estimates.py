@@ -71,6 +71,27 @@ def improvement(ours: np.ndarray, theirs: np.ndarray, reps: int) -> Estimate:
     return _estimate([ours, theirs], _probability_of_improvement, reps)
 
 
+def seed_difference(ours: np.ndarray, theirs: np.ndarray, reps: int) -> Estimate:
+    """How far the IQM of our scores lies above theirs, with whole seeds drawn anew.
+
+    One trained start is judged on all tasks, so that what is peculiar to a seed is in all of its
+    runs; drawing seeds anew for each task, as the stratified bootstrap does, takes that for noise
+    that averages out. Here a seed comes with all its tasks, ours and theirs together: they share
+    experience, courses and noise.
+
+    Args:
+        ours: `[seeds, tasks]`.
+        theirs: of the same seeds and tasks.
+        reps: draws of the bootstrap.
+    """
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(ours), size=(reps, len(ours)))
+    point = iqm(ours[..., None]) - iqm(theirs[..., None])
+    found = [iqm(ours[seeds][..., None]) - iqm(theirs[seeds][..., None]) for seeds in drawn]
+    low, high = np.quantile(found, [0.025, 0.975], axis=0)
+    return Estimate(point, low, high)
+
+
 def share_above(scores: np.ndarray, thresholds: np.ndarray, reps: int) -> Estimate:
     """Performance profile: the share of runs whose score exceeds each threshold."""
     return _estimate([scores], lambda s: (s[..., None] > thresholds).mean(axis=(0, 1)), reps)

@@ -57,8 +57,11 @@ def config_of(setting: OnPolicySetting, method: str, seed: int) -> OnPolicyConfi
     """How a method is trained: as all others, but for the size of its outer steps.
 
     Who takes one outer step on an iteration's episodes takes one as long as the others' together.
+    RL2 remembers for as many episodes as the others see before and after their inner steps.
     """
     config = dataclasses.replace(setting.train, algorithm=method, seed=seed)
+    trial = config.episodes * (config.inner_steps + 1)
+    config = dataclasses.replace(config, trial_episodes=trial)
     factor = 1 if config.clipped else config.outer_steps
     return dataclasses.replace(config, epsilon=factor * config.epsilon)
 

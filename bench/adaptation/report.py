@@ -97,7 +97,7 @@ def write(args: Args) -> None:
     ]
     verdicts = Table(
         "Does the interval of Reptile's score clear that of joint training + the same k steps, "
-        "gate on where there is one?",
+        "gate on where there is one, and does their difference over whole seeds clear 0?",
         ["family", "learner", "split", "k", "answer"],
         [
             [c.family, c.learner, split, str(c.k), verdict(c, split, args.reps)]
@@ -134,12 +134,15 @@ def verdict(comparison: Comparison, split: str, reps: int) -> str:
             return f"open: no run of {method} at k = {comparison.k} with the gate {gate}"
         if reason := comparison.why_no_score(split):
             return f"open: {reason}"
-        scores.append(matrix(runs, "score").to_numpy())
+        scores.append(matrix(runs, "score"))
     seeds = min(len(s) for s in scores)
     if seeds < MIN_SEEDS:
         return f"open: {seeds} of the {MIN_SEEDS} seeds that the protocol asks for"
-    ours, joint = (estimates.interquartile_mean(s, reps) for s in scores)
-    return f"{'yes' if ours.low[0] > joint.high[0] else 'no'}: {ours} against {joint}"
+    ours, joint = (estimates.interquartile_mean(s.to_numpy(), reps) for s in scores)
+    paired = common(scores)
+    more = estimates.seed_difference(paired[0], paired[1], reps)
+    clear = ours.low[0] > joint.high[0] and more.low[0] > 0.0
+    return f"{'yes' if clear else 'no'}: {ours} against {joint}, by seeds {more}"
 
 
 def tables(comparison: Comparison, reps: int) -> list[Table]:
@@ -229,12 +232,13 @@ def _against(comparison: Comparison, along: str, name: str) -> Table:
                 at, scores = c.curve(split, method, along, "score")
                 for tick, value in zip(at, estimates.iqm(scores)):
                     cells[tick] += f" ({value:.2f})"
-            rows.append([split, method, *(cells.get(tick, "") for tick in ticks)])
+            seeds = f"{returns.shape[0]} x {returns.shape[1]}"
+            rows.append([split, method, *(cells.get(tick, "") for tick in ticks), seeds])
     setting = f"{c.data} of data" if along == "k" else f"k = {c.k}"
     return Table(
         f"{c.family}, {c.learner}: mean return (IQM of the score) against {name}; {setting}, "
         f"gate {c.gate}",
-        ["split", "method", *(f"{tick:g}" for tick in ticks)],
+        ["split", "method", *(f"{tick:g}" for tick in ticks), "runs"],
         rows,
     )
 

@@ -24,7 +24,7 @@ import tyro
 from bench.adaptation.judging import Condition, Tasks, judge
 from bench.adaptation.methods import experience, finish
 from bench.adaptation.report import RESULTS
-from bench.adaptation.settings import EPSILON, INNER_LR, SETTINGS, Setting, Tuned
+from bench.adaptation.settings import EPSILON, INNER_LR, METHODS, SETTINGS, Setting, Tuned
 from reptile_agent.commands.console import console
 from sim import registry
 
@@ -52,6 +52,12 @@ class Args:
 def main(args: Args) -> int:
     """Run every trial and write the file."""
     torch.set_num_threads(args.threads)
+    unknown = [method for method in args.methods if method not in METHODS]
+    if unknown:
+        console.print(
+            f"no method {', '.join(unknown)} (there are: {', '.join(METHODS)})", style="red"
+        )
+        return 2
     for name in args.families:
         trials = tune(name, args.methods)
         # Read late: another process may have written its own meanwhile.
@@ -81,7 +87,7 @@ def tune(name: str, methods: tuple[str, ...]) -> list[dict[str, Any]]:
         trial |= {"mean": float(np.mean(returns)), "median": float(np.median(returns))}
         found.append(trial | {"worst": float(min(returns))})
         console.print(name, found[-1])
-        return found[-1]["median"]
+        return found[-1]["mean"]
 
     for method in (m for m in setting.methods if m in methods):
         usual = setting.train.epsilon

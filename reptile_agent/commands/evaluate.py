@@ -86,13 +86,21 @@ class Command:
         shown = [[_words(row[name]) for name in columns] for row in rows]
         title = f"{family.name}, {self.split}: {what}, {len(tasks)} tasks"
         console.print(table(title, columns, shown))
-        console.print(f"better, worse: tasks whose {what} is over 5 % better or worse than at k=0")
+        if "better" in columns:
+            console.print(
+                f"better, worse: tasks whose {what} is over 5 % better or worse than at k=0"
+            )
         return 0
 
     def _planned(self, trainer: Trainer, tasks: list[Task]) -> list[dict]:
         """Rows of a start with which a robot is driven on and on."""
         if self.episodes is not None:
             raise UserError("--episodes is of policies; this start is judged for --steps periods")
+        if self.steps <= self.judged_from:
+            raise UserError(
+                f"--steps {self.steps} ends before --judged-from {self.judged_from} begins; "
+                f"nothing would be judged"
+            )
         results = evaluate(
             trainer,
             tasks,
@@ -124,16 +132,19 @@ class Command:
 
 
 def _row(result: Result, results: list[Result]) -> dict:
-    """Summary of one method; better and worse count tasks against k=0."""
+    """Summary of one method; better and worse count tasks against k=0, where that ran."""
     error = result.tracking_error
-    base = next((r.tracking_error for r in results if r.method.endswith("k=0")), error)
+    base = next((r.tracking_error for r in results if r.method.endswith("k=0")), None)
+    beside = {}
+    if base is not None:
+        beside["better"] = int((error < 0.95 * base).sum())
+        beside["worse"] = int((error > 1.05 * base).sum())
     return {
         "method": result.method,
         "mean": float(error.mean()),
         "median": float(np.median(error)),
         "worst": float(error.max()),
-        "better": int((error < 0.95 * base).sum()),
-        "worse": int((error > 1.05 * base).sum()),
+        **beside,
         "reward": float(result.reward.mean()),
         "falls": int(result.falls.sum()),
         "tracking_error": [float(e) for e in error],
@@ -143,14 +154,17 @@ def _row(result: Result, results: list[Result]) -> dict:
 def _return_row(result: OnPolicyResult, results: list[OnPolicyResult]) -> dict:
     """The same of returns, of which more is better."""
     gained = result.episode_return
-    base = next((r.episode_return for r in results if r.k == 0), gained)
+    base = next((r.episode_return for r in results if r.k == 0), None)
+    beside = {}
+    if base is not None:
+        beside["better"] = int((gained > base + 0.05 * abs(base)).sum())
+        beside["worse"] = int((gained < base - 0.05 * abs(base)).sum())
     return {
         "method": f"{result.method}, k={result.k}",
         "mean": float(gained.mean()),
         "median": float(np.median(gained)),
         "worst": float(gained.min()),
-        "better": int((gained > base + 0.05 * abs(base)).sum()),
-        "worse": int((gained < base - 0.05 * abs(base)).sum()),
+        **beside,
         "seconds_of_data": float(result.seconds_of_data.mean()),
         "falls": int(result.falls.sum()),
         "episode_return": [float(g) for g in gained],

@@ -67,7 +67,7 @@ class Training:
     out: Path | None = None
     """Folder of the run; default: runs/FAMILY."""
     resume: bool = False
-    """Go on from the checkpoint in --out; the settings are those of its config.json."""
+    """Go on from the checkpoint in --out; the settings are those that it began with."""
     validate_every: int | None = None
     """Iterations between two looks at the validation split; 0: none. Default: at the end, and
     before it as often as takes less than a tenth of the time."""
@@ -105,7 +105,7 @@ class Command(Training):
 
     Writes config.json, checkpoint.safetensors (the last), best.safetensors (the best on the
     validation split) and tensorboard/ into --out. Ctrl-C saves and stops; --resume goes on from
-    there to the same result.
+    there to the same last checkpoint.
     """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
@@ -125,6 +125,7 @@ def train(trainer: Trainable, out: Path, validation: Validation | None = None) -
     ran = _ran(trainer)
     (out / CONFIG).write_text(json.dumps(ran, indent=1) + "\n")
     checkpoint = out / CHECKPOINT
+    (out / post_mortem.POST_MORTEM).unlink(missing_ok=True)  # of an earlier try
     try:
         finished = _run(trainer, checkpoint, validation)
     except LossNotFinite as error:

@@ -20,6 +20,20 @@ TEMPERATURE = 0.1
 """Softness of their weighting: lower than with a learned model, because MuJoCo does not err."""
 
 
+def foreseeing(sim: VecSim) -> ForesightSim:
+    """The simulator, if it can try plans.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not isinstance(sim, ForesightSim):
+        raise ValueError(
+            f"{type(sim).__name__} cannot try plans (it has no `foresee`); "
+            f"train without guided rounds: --guided-rounds 0"
+        )
+    return sim
+
+
 def guide(
     sim: VecSim, family: TaskFamily, steps: int, rng: np.random.Generator, explore: float = 0.0
 ) -> Rollout:
@@ -36,11 +50,7 @@ def guide(
     Raises:
         ValueError: the simulator cannot try plans.
     """
-    if not isinstance(sim, ForesightSim):
-        raise ValueError(
-            f"{type(sim).__name__} cannot try plans (it has no `foresee`); "
-            f"train without guided rounds: --guided-rounds 0"
-        )
+    sim = foreseeing(sim)
     robot = family.robot
     config = PlannerConfig(family.plan_horizon, tuple(family.plan_noise), PLANS)
     columns = robot.action_reference_columns()

@@ -42,7 +42,7 @@ from reptile_agent.task import Task, TaskFamily, VecSim
 if TYPE_CHECKING:
     from reptile_agent.meta.trainer import Log
 
-MEASURE, TASKS, SAMPLE = range(3)  # purposes of random generators
+TASKS, SAMPLE = range(1, 3)  # purposes of random generators
 ON_POLICY = "on_policy"
 """What a checkpoint says it is, so that others can tell whose it is."""
 

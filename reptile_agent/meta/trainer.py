@@ -24,7 +24,7 @@ from reptile_agent.meta.collect import Rollout, drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
-from reptile_agent.meta.guide import guide
+from reptile_agent.meta.guide import PLANS, foreseeing, guide
 from reptile_agent.meta.inner_loop import Adapt, adapt_tasks, step_sizes
 from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.temporal_difference import TARGET
@@ -72,6 +72,8 @@ class Trainer:
         robot = family.robot
         blank = (robot.observations, robot.actions, robot.observations, robot.references)
         family.reward(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
+        if config.guided_rounds:
+            foreseeing(family.make_sim(self._tasks[:1]))
         self._adapt: Adapt = CompiledAdaptation() if config.compiled else adapt_tasks
         self._rounds = 1 if config.algorithm == "scratch" else config.rounds
         self.state = TrainState()
@@ -90,8 +92,12 @@ class Trainer:
 
     @property
     def env_steps(self) -> int:
-        """Control periods simulated for training so far, over all tasks."""
-        return (0 if self.state.replay is None else len(self.state.replay)) * self.config.tasks
+        """Control periods simulated for training so far, over all tasks, tried plans included."""
+        if self.state.replay is None:
+            return 0
+        config, seen = self.config, len(self.state.replay)
+        guided = min(max(seen - config.round_steps, 0), config.guided_rounds * config.round_steps)
+        return (seen + guided * PLANS * self.family.plan_horizon) * config.tasks
 
     def run(self) -> Iterator[str]:
         """Train to the end; yields what is being done after every iteration.

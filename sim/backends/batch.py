@@ -42,7 +42,11 @@ class Foresight:
         self._copies = BatchSim(sim.family, tasks, unstable="terminate")
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
-        """See `BatchSim.foresee`; a plan earns nothing once its episode has ended."""
+        """See `BatchSim.foresee`.
+
+        Once its episode has ended a plan earns what the worst of the others earn, or nothing where
+        that is more: where rewards are negative, falling early must not pay.
+        """
         sim, copies, family = self._sim, self._copies, self._sim.family
         horizon = actions.shape[2]
         copies.batch.state[:] = np.repeat(sim.batch.state, self.plans, axis=0)
@@ -58,8 +62,10 @@ class Foresight:
             sound = (np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
             after[~sound] = before[~sound]
             reward = copies.reward(before, flat[:, t], after, reference[:, t])
-            total += np.where(alive & sound, reward, 0.0)
-            alive &= sound & ~family.terminated(after)
+            alive &= sound
+            worst = min(0.0, float(reward.min(initial=0.0, where=alive)))
+            total += np.where(alive, reward, worst)
+            alive &= ~family.terminated(after)
             before = after
         return (total / horizon).reshape(actions.shape[:2])
 

@@ -165,6 +165,17 @@ def test_one_seed_has_no_interval():
     assert str(estimate) == "3.50"
 
 
+def test_a_difference_over_whole_seeds():
+    """What a seed has in common on all tasks widens the interval, what tasks have does not."""
+    rng = np.random.default_rng(0)
+    theirs = rng.standard_normal((10, 1)) + rng.standard_normal((10, 20)) * 0.1
+    same = estimates.seed_difference(theirs + 0.5, theirs, reps=200)
+    assert (same.point[0], same.low[0], same.high[0]) == pytest.approx((0.5, 0.5, 0.5))
+    others = theirs[rng.permutation(10)] + 0.5
+    apart = estimates.seed_difference(others, theirs, reps=200)
+    assert apart.low[0] < 0.0 < 0.5 < apart.high[0]
+
+
 def test_probability_of_improvement_by_hand():
     ours, theirs = np.array([[1.0, 5], [3, 5]]), np.array([[2.0, 5], [2, 4]])
     # First task: 1 loses twice, 3 wins twice: 1/2. Second: one tie and one win each: 3/4.

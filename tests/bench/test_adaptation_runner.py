@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.adaptation import on_policy, report, scores
-from bench.adaptation.__main__ import SPLITS, Args, main, quickened, run_seed
+from bench.adaptation.__main__ import SPLITS, Args, main, part_name, quickened, run_seed
 from bench.adaptation.comparison import Arm, Comparison
 from bench.adaptation.settings import METHODS, SETTINGS, OnPolicySetting
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
@@ -59,8 +59,21 @@ def test_rows_of_policy_gradients(rows):
     assert (returns.nunique(axis=1) == len(returns.columns)).all()
 
 
+def test_a_part_of_other_settings_or_splits_is_left(quick):
+    setting = SETTINGS["arm"]
+    name = part_name("arm", "0", setting, SPLITS)
+    assert name == part_name("arm", "0", dataclasses.replace(setting, seeds=3), SPLITS)
+    others = (
+        part_name("arm", "0", setting, ("validation",)),
+        part_name("arm", "0", quickened(setting), SPLITS),
+        part_name("arm", "0", dataclasses.replace(setting, tasks=9), SPLITS),
+    )
+    assert len({name, *others}) == 4
+    assert not list(quick.parts.glob(name))
+
+
 def test_rows_that_are_done_are_not_made_again_and_others_are_the_same(quick, tmp_path, rows):
-    part = quick.parts / "point_nav-0.parquet"
+    (part,) = quick.parts.glob("point_nav-0-*.parquet")
     made = part.stat().st_mtime_ns
     assert main(quick) == 0
     assert part.stat().st_mtime_ns == made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -9,9 +10,29 @@ import pytest
 from toy import SIGMA, Toy, ToySim
 
 from reptile_agent.meta.collect import excite
-from reptile_agent.meta.guide import guide
+from reptile_agent.meta.guide import PLANS, guide
+from reptile_agent.meta.learners.dynamics import DynamicsConfig
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.trainer import Trainer
+from sim.families.cartpole import Cartpole
 
 STEPS = 30
+TINY = TrainConfig(
+    tasks=4,
+    round_steps=12,
+    fit_iterations=1,
+    fit_batch=8,
+    iterations=1,
+    meta_batch=2,
+    query_window=4,
+    train_inner_steps=1,
+    model=DynamicsConfig(hidden=(8,), members=1, segment=2),
+    samples=4,
+)
+
+
+class ShortCartpole(Cartpole):
+    plan_horizon = 4
 
 
 class ForeseeingToy(ToySim):
@@ -44,6 +65,20 @@ def test_every_second_lane_explores(robot):
 
     np.testing.assert_array_equal(actions(0.5)[0], actions(0.0)[0])
     assert not np.array_equal(actions(0.5)[1], actions(0.0)[1])
+
+
+def test_a_run_counts_the_plans_that_were_tried():
+    config = dataclasses.replace(TINY, rounds=3, guided_rounds=1)
+    trainer = Trainer(ShortCartpole(), config)
+    per_round = config.round_steps * config.tasks
+    for _ in trainer.run():
+        pass
+    assert trainer.env_steps == 3 * per_round + per_round * PLANS * ShortCartpole.plan_horizon
+
+
+def test_a_run_without_foresight_is_refused_before_it_begins(robot):
+    with pytest.raises(ValueError, match=re.escape("--guided-rounds 0")):
+        Trainer(Toy(robot), dataclasses.replace(TINY, guided_rounds=1))
 
 
 def test_a_simulator_that_cannot_try_plans_says_so(robot):

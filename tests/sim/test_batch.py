@@ -11,6 +11,7 @@ import pytest
 
 from sim import registry
 from sim.backends.batch import BatchSim, UnstableError
+from sim.families.half_cheetah import HalfCheetah
 from sim.sensors import Sensors
 
 
@@ -339,3 +340,21 @@ def test_plans_are_tried_on_the_variant_that_a_lane_has_become(family, change):
     nominal = sim.foresee(plans)
     sim.set_tasks([change])
     assert not np.allclose(sim.foresee(plans), nominal, rtol=1e-6, atol=0)
+
+
+def test_a_plan_that_ends_its_episode_does_not_pay():
+    """Where rewards are negative, ending early earns no more than going on."""
+
+    class Costly(HalfCheetah):
+        def reward(self, obs, action, next_obs, reference):
+            return -1.0 - (action * action).sum(-1)
+
+        def terminated(self, obs):
+            return np.abs(obs[:, 13]) > 3.0  # bfoot swings
+
+    rng = np.random.default_rng(0)
+    plans = rng.uniform(-1, 1, (1, 16, 5, 6)).astype(np.float32)
+    plans[:, 0] = 0.0  # this one goes on, and costs 1 a period
+    foreseen = started(Costly(), [{}]).foresee(plans)[0]
+    assert foreseen[0] == pytest.approx(-1.0)
+    assert (foreseen[1:] < -1.0).all()

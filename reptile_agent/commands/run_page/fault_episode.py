@@ -119,7 +119,7 @@ class Breaking:
 def record(trainer: Trainer, fault: Task, seed: int) -> FaultEpisode:
     """Drive the nominal robot, break it in mid-motion and drive on: twice, on the same course.
 
-    The stages last as long as the adaptation's window, and half as long again before and after.
+    The stages last as long as an adaptation looks back, and half as long again before and after.
     There is no gate and no probation, as in `reptile_agent.meta.evaluate`.
 
     Raises:
@@ -127,7 +127,7 @@ def record(trainer: Trainer, fault: Task, seed: int) -> FaultEpisode:
         LookupError: an unknown variation.
     """
     config = trainer.config
-    stage = min(config.adaptation.window, LONGEST_STAGE)
+    stage = min(config.adaptation.lookback(trainer.agent.learner.segment), LONGEST_STAGE)
     fault_at = stage + stage // 2
     after_at, periods = fault_at + stage, 2 * fault_at + stage
 
