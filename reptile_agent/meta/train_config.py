@@ -64,7 +64,7 @@ class TrainConfig(AgentConfig):
     """Minibatches per task of what came after the inner loop's window: they judge the adapted
     parameters in MAML, and are the last inner steps in Reptile."""
     query_window: int = 25
-    """Transitions after the inner loop's window that they are drawn from."""
+    """Transitions after the inner loop's window that they are drawn from, to within a segment."""
     compiled: bool = False
     """Compile the inner loop: seconds to a minute at first, and meta-training some times faster
     from then on. Another machine or compiler gives other last bits."""
