@@ -91,8 +91,20 @@ def _curve_panel(
             ax.axhline(estimate.point[0], color=colour, linestyle="--", label=method)
             continue
         x = [place[value] for value in at]
-        ax.plot(x, estimate.point, color=colour, marker=marker, markersize=5, label=method)
-        ax.fill_between(x, estimate.low, estimate.high, color=colour, alpha=0.18, linewidth=0)
+        measured_between = len(at) > 2  # else a line would claim what nobody measured
+        line = "-" if measured_between else "none"
+        ax.plot(
+            *(x, estimate.point),
+            color=colour,
+            linestyle=line,
+            marker=marker,
+            markersize=5,
+            label=method,
+        )
+        if measured_between:
+            ax.fill_between(x, estimate.low, estimate.high, color=colour, alpha=0.18, linewidth=0)
+        else:
+            ax.vlines(x, estimate.low, estimate.high, color=colour, alpha=0.4)
     _spare_scratch(ax, curves)
     if along == "k":
         ax.set_xticks(list(place.values()), [f"{x:g}" for x in place])
@@ -131,6 +143,7 @@ def _intervals(comparison: Comparison, splits: list[str], reps: int) -> Figure:
     with _panels(title, splits, ["iqm"], legend=False) as (figure, axes):
         for ax, split in zip(axes[0], splits):
             scores = _scores(comparison, split)
+            shown = [0.0]
             for height, (method, values) in enumerate(scores.items()):
                 colour, marker = STYLES[method]
                 iqm = estimates.interquartile_mean(values, reps)
@@ -138,6 +151,10 @@ def _intervals(comparison: Comparison, splits: list[str], reps: int) -> Figure:
                     [iqm.low[0], iqm.high[0]], [height] * 2, color=colour, linewidth=6, alpha=0.4
                 )
                 ax.plot(iqm.point[0], height, color=colour, marker=marker, markersize=7)
+                if method != "scratch":
+                    shown += [*iqm.point, *iqm.low, *iqm.high]
+            margin = 0.07 * (np.nanmax(shown) - np.nanmin(shown) or 1.0)
+            ax.set_xlim(np.nanmin(shown) - margin, np.nanmax(shown) + margin)
             ax.axvline(0, color="#999999", linewidth=0.8)
             ax.set_yticks(range(len(scores)), list(scores))
             ax.invert_yaxis()

@@ -88,7 +88,8 @@ class Command:
         console.print(table(title, columns, shown))
         if "better" in columns:
             console.print(
-                f"better, worse: tasks whose {what} is over 5 % better or worse than at k=0"
+                f"better, worse: tasks whose {what} is over 5 % better or worse than at k=0",
+                markup=False,
             )
         return 0
 
