@@ -43,8 +43,8 @@ TINY = TrainConfig(
     model=DynamicsConfig(hidden=(8,), members=2, segment=2),
     samples=4,
 )
-STAGE = 12
-"""Control periods of the stage `fault`: the window."""
+STAGE = 14
+"""Control periods of the stage `fault`: what an adaptation looks back at."""
 ROWS = [
     {"method": "reptile, k=0", "mean": 0.75, "worse": 0, "tracking_error": [0.5, 1.0]},
     {"method": "reptile, k=9", "mean": 0.625, "worse": 1, "tracking_error": [0.25, 1.0]},
@@ -284,18 +284,18 @@ def test_the_robot_breaks_once_and_in_its_period():
 def test_an_episode_compares_the_start_with_its_adaptation_on_one_course(finished):
     trainer = Trainer.resume(registry.get("cartpole"), finished / CHECKPOINT)
     episode = fault_episode.record(trainer, {"gain": 0.7}, seed=0)
-    assert (episode.fault_at, episode.after_at) == (18, 18 + STAGE)
-    assert episode.kept.shape == episode.adapted.shape == (48,)
+    assert (episode.fault_at, episode.after_at) == (21, 21 + STAGE)
+    assert episode.kept.shape == episode.adapted.shape == (56,)
     first = 10  # a multiple of the period, with enough transitions to adapt to
     assert np.array_equal(episode.kept[:first], episode.adapted[:first])
-    assert not np.array_equal(episode.kept[18:], episode.adapted[18:])
-    assert [episode.stage(t) for t in (0, 17, 18, 29, 30, 47)] == [
+    assert not np.array_equal(episode.kept[21:], episode.adapted[21:])
+    assert [episode.stage(t) for t in (0, 20, 21, 34, 35, 55)] == [
         *("before", "before", "fault", "fault", "after", "after")
     ]
     means = episode.means()
-    assert means["before"]["adapting"] == pytest.approx(episode.adapted[6:18].mean())
-    assert means["fault"]["adapting"] == pytest.approx(episode.adapted[18:30].mean())
-    assert means["after"]["the start as it is"] == pytest.approx(episode.kept[30:].mean())
+    assert means["before"]["adapting"] == pytest.approx(episode.adapted[7:21].mean())
+    assert means["fault"]["adapting"] == pytest.approx(episode.adapted[21:35].mean())
+    assert means["after"]["the start as it is"] == pytest.approx(episode.kept[35:].mean())
 
 
 def test_the_plot_under_the_film_is_revealed_from_the_left(steps):
@@ -335,7 +335,7 @@ def test_the_film_shows_before_fault_and_after_in_turn(run):
     decode = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path)]
     decode += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     raw = subprocess.run(decode, capture_output=True, check=True).stdout
-    frames = np.frombuffer(raw, np.uint8).reshape(48, film.CAPTION + 96 + film.STRIP, 160, 3)
+    frames = np.frombuffer(raw, np.uint8).reshape(56, film.CAPTION + 96 + film.STRIP, 160, 3)
     corner = frames[:, 2:6, 2:6].mean(axis=(1, 2))
     for period, stage in ((5, "before"), (22, "fault"), (40, "after")):
         colour = film.COLOURS[stage]
