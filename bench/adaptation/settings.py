@@ -123,6 +123,9 @@ LEGGED = dataclasses.replace(
 LEGGED_TUNED = {"joint": Tuned(0.02, 2e-3), "reptile": Tuned(0.05, 4e-3)}
 """Inner step sizes by the prediction error on half_cheetah's validation split, at 0.005, 0.02, 0.05
 and 0.12 for both; epsilon as found on the arm, where 2e-3 and 4e-3 are as good for joint."""
+LEGGED_SETTING = Setting(
+    LEGGED, curve_seeds=1, tasks=8, methods=VERDICT, tuned=LEGGED_TUNED, oracle_seeds=1
+)
 POINT_NAV = OnPolicyConfig(iterations=30, sampling=Sampling(episode_steps=50))
 HALF_CHEETAH_VEL = OnPolicyConfig(iterations=20, sampling=Sampling(episode_steps=100))
 SETTINGS: dict[str, Setting | OnPolicySetting] = {
@@ -133,22 +136,8 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         other_seeds=3,
         tuned={"reptile": Tuned(0.12, 4e-3)},
     ),
-    "half_cheetah": Setting(
-        LEGGED,
-        curve_seeds=1,
-        tasks=8,
-        methods=VERDICT,
-        tuned=LEGGED_TUNED,
-        oracle_seeds=1,
-    ),
-    "ant": Setting(
-        LEGGED,
-        curve_seeds=1,
-        tasks=8,
-        methods=VERDICT,
-        tuned=LEGGED_TUNED,
-        oracle_seeds=1,
-    ),
+    "half_cheetah": LEGGED_SETTING,
+    "ant": LEGGED_SETTING,
     "rover": Setting(
         dataclasses.replace(TRAIN, adaptation=AT_20_HZ, tasks=48),
         curve_seeds=1,
