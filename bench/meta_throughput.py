@@ -74,9 +74,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         for learner in args.learners:
             rows += _of_learner(args, learner, cache, versions)
-    if args.save:
-        machine = about() | {"threads": args.threads, "timed_with": versions}
-        args.save.write_text(json.dumps({"about": machine, "rows": rows}, indent=1) + "\n")
+            if args.save:  # after each: the next takes minutes
+                machine = about() | {"threads": args.threads, "timed_with": versions}
+                args.save.write_text(json.dumps({"about": machine, "rows": rows}, indent=1) + "\n")
     if args.json:
         print(json.dumps(rows, indent=1))
     else:
