@@ -136,16 +136,15 @@ def _run_dynamics(
     """Every method and its rows, one after the other."""
     curves = seed < setting.curve_seeds
     shared = experience(family, setting, seed, tell)
-    few = seed >= setting.other_seeds
-    for method in (m for m in setting.methods if m in VERDICT or not few):
-        start = finish(shared, setting, method, tell, setting.of(method))
+    every = seed < setting.other_seeds
+    for method in (m for m in setting.methods if every or m in VERDICT):
+        start = finish(shared, setting, method, tell, setting.tuned_for(method))
         yield method, _judged(setting, start, tasks, seed, curves, tell)
         if method == "joint" and seed < setting.oracle_seeds:
             tell("training the oracle")
             yield "oracle", _oracle_rows(setting, start, tasks, seed)
-    if few:
-        return
-    yield "scratch", _judged(setting, scratch(shared), tasks, seed, curves, tell)
+    if every:
+        yield "scratch", _judged(setting, scratch(shared), tasks, seed, curves, tell)
 
 
 def _judged(

@@ -115,9 +115,14 @@ def _spare_scratch(ax: Axes, curves: dict[str, tuple[list[float], Estimate]]) ->
     others = [estimate for method, (_, estimate) in curves.items() if method != "scratch"]
     shown = np.concatenate([[*e.point, *e.low, *e.high] for e in others] or [[]])
     if np.isfinite(shown).any():
-        low, high = np.nanmin(shown), np.nanmax(shown)
-        margin = 0.07 * (high - low or 1.0)
-        ax.set_ylim(low - margin, high + margin)
+        ax.set_ylim(*_limits(shown))
+
+
+def _limits(shown: np.ndarray) -> tuple[float, float]:
+    """Ends of an axis that shows all finite values, with a margin."""
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    margin = 0.07 * (high - low or 1.0)
+    return low - margin, high + margin
 
 
 def _profiles(comparison: Comparison, splits: list[str], reps: int) -> Figure:
@@ -153,8 +158,7 @@ def _intervals(comparison: Comparison, splits: list[str], reps: int) -> Figure:
                 ax.plot(iqm.point[0], height, color=colour, marker=marker, markersize=7)
                 if method != "scratch":
                     shown += [*iqm.point, *iqm.low, *iqm.high]
-            margin = 0.07 * (np.nanmax(shown) - np.nanmin(shown) or 1.0)
-            ax.set_xlim(np.nanmin(shown) - margin, np.nanmax(shown) + margin)
+            ax.set_xlim(*_limits(np.array(shown)))
             ax.axvline(0, color="#999999", linewidth=0.8)
             ax.set_yticks(range(len(scores)), list(scores))
             ax.invert_yaxis()

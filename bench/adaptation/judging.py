@@ -66,16 +66,15 @@ def judge(
     family: TaskFamily, setting: Setting, trainer: Trainer, tasks: Tasks, how: Condition, seed: int
 ) -> list[Row]:
     """One row a task for one way of running a start."""
-    usual = trainer.config.adaptation
-    window = how.window or usual.window
-    adaptation = None
+    adaptation, data_s = None, 0.0
     if how.k:
+        window = how.window or trainer.config.adaptation.window
         adaptation = adapting(trainer, how.k, {"window": window}, how.gated)
+        seen = adaptation.config.lookback(trainer.agent.learner.segment)
+        data_s = seen * family.robot.control_period_s
     rollout = _run(
         family, setting, trainer.agent, trainer.params, tasks, how, seed, adaptation=adaptation
     )
-    seen = usual.model_copy(update={"window": window}).lookback(trainer.agent.learner.segment)
-    data_s = seen * family.robot.control_period_s if how.k else 0.0
     return [
         row | {"k": how.k, "seconds_of_data": data_s, "gate": "on" if how.gated else "off"}
         for row in _rows(family, setting, rollout, tasks, how.fault)

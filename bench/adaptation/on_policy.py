@@ -59,9 +59,8 @@ def config_of(setting: OnPolicySetting, method: str, seed: int) -> OnPolicyConfi
     Who takes one outer step on an iteration's episodes takes one as long as the others' together.
     RL2 remembers for as many episodes as the others see before and after their inner steps.
     """
-    config = dataclasses.replace(setting.train, algorithm=method, seed=seed)
-    trial = config.episodes * (config.inner_steps + 1)
-    config = dataclasses.replace(config, trial_episodes=trial)
+    trial = setting.train.episodes * (setting.train.inner_steps + 1)
+    config = dataclasses.replace(setting.train, algorithm=method, seed=seed, trial_episodes=trial)
     factor = 1 if config.clipped else config.outer_steps
     return dataclasses.replace(config, epsilon=factor * config.epsilon)
 

@@ -21,7 +21,9 @@ class Tuned:
     """What is tuned for every method alike."""
 
     inner_lr: float
+    """Inner step size (alpha)."""
     epsilon: float
+    """Outer step size."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Setting:
     oracle_steps: int = 400
     """Adam steps on the task's own experience after each of the oracle's rounds."""
 
-    def of(self, method: str) -> Tuned:
+    def tuned_for(self, method: str) -> Tuned:
         """The method's step sizes."""
         usual = Tuned(self.train.adaptation.inner_lr, self.train.epsilon)
         return self.tuned.get(method, usual)

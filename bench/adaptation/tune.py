@@ -8,6 +8,7 @@ docs/results/adaptation_tuning.json keeps every trial.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -83,11 +84,12 @@ def tune(name: str, methods: tuple[str, ...]) -> list[dict[str, Any]]:
         start = finish(shared, setting, method, lambda _: None, tuned)
         rows = judge(family, setting, start.trainer, tasks, Condition(10), SEED)
         returns = [row["episode_return"] for row in rows]
-        trial = {"method": method, "inner_lr": tuned.inner_lr, "epsilon": tuned.epsilon}
-        trial |= {"mean": float(np.mean(returns)), "median": float(np.median(returns))}
-        found.append(trial | {"worst": float(min(returns))})
-        console.print(name, found[-1])
-        return found[-1]["mean"]
+        mean, median = float(np.mean(returns)), float(np.median(returns))
+        trial = {"method": method, **dataclasses.asdict(tuned)}
+        trial |= {"mean": mean, "median": median, "worst": float(min(returns))}
+        found.append(trial)
+        console.print(name, trial)
+        return mean
 
     for method in (m for m in setting.methods if m in methods):
         usual = setting.train.epsilon

@@ -48,6 +48,12 @@ class Rollout:
     rolled_back: np.ndarray | None = None
     """Parameters of each lane that probation took back."""
 
+    def flat(self) -> dict[str, np.ndarray]:
+        """What normalisers are measured on, [lanes * steps, ...]."""
+        names = ("obs", "action", "next_obs", "reference", "reward")
+        arrays = {name: getattr(self, name) for name in names}
+        return {name: value.reshape(-1, *value.shape[2:]) for name, value in arrays.items()}
+
     def transitions(self, replay: Replay, sees_reference: bool = False) -> None:
         """Append everything to `replay`, as a learner sees it."""
         names = ("obs", "action", "next_obs", "reward", "first", "terminated")

@@ -8,6 +8,7 @@ with MuJoCo in its place gives the first rounds that are worth learning from.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from reptile_agent.meta.collect import Rollout, roll
 from reptile_agent.meta.planner import PlannerConfig
@@ -52,7 +53,8 @@ def guide(
     """
     sim = foreseeing(sim)
     robot = family.robot
-    config = PlannerConfig(family.plan_horizon, tuple(family.plan_noise), PLANS)
+    noise = tuple(family.plan_noise)
+    config = PlannerConfig(family.plan_horizon, noise, PLANS, temperature=TEMPERATURE)
     columns = robot.action_reference_columns()
     low, high = limits(robot.actions)
     colour, sigma = config.colour(), np.array(config.noise)
@@ -70,10 +72,8 @@ def guide(
         actions = np.clip(base + plan[:, None] + varied, low, high)
         value = sim.foresee(actions)
         spread = value.std(axis=1, keepdims=True) + 1e-6
-        better = (value - value.max(axis=1, keepdims=True)) / (TEMPERATURE * spread)
-        weight = np.exp(better)
-        weight /= weight.sum(axis=1, keepdims=True)
-        plan = np.einsum("ln,lnha->lha", weight, actions - base)
+        weight = torch.from_numpy(value / (config.temperature * spread)).softmax(dim=1)
+        plan = np.einsum("ln,lnha->lha", weight.numpy(), actions - base)
         return base[:, 0, 0] + plan[:, 0] + exploring * rng.standard_normal(exploring.shape)
 
     return roll(sim, robot, config.horizon, steps, act)

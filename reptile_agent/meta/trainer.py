@@ -20,7 +20,7 @@ from reptile_agent.meta import agent, checkpoint
 from reptile_agent.meta.agent import Agent, Arrays
 from reptile_agent.meta.algorithms import joint, maml, reptile
 from reptile_agent.meta.algorithms.step_sizes import from_log, to_log
-from reptile_agent.meta.collect import Rollout, drive, excite
+from reptile_agent.meta.collect import drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
@@ -258,7 +258,7 @@ class Trainer:
                 config.excitation,
                 self._rng(EXCITE),
             )
-            self.build(agent.measure(self.family, _flat(rollout)))
+            self.build(agent.measure(self.family, rollout.flat()))
         elif state.round <= config.guided_rounds:
             rng = self._rng(DRIVE)
             rollout = guide(sim, self.family, config.round_steps, rng, config.explore)
@@ -393,10 +393,3 @@ class Trainer:
         with torch.no_grad():
             for name, value in self.agent.learner.after_step(self.params).items():
                 self._params[name].copy_(value)
-
-
-def _flat(rollout: Rollout) -> Arrays:
-    """What normalisers are measured on, [n, ...]."""
-    names = ("obs", "action", "next_obs", "reference", "reward")
-    arrays = {name: getattr(rollout, name) for name in names}
-    return {name: value.reshape(-1, *value.shape[2:]) for name, value in arrays.items()}

@@ -102,6 +102,7 @@ class BatchSim:
         self._ctrl, self._columns = self.batch.ctrl, _state_columns(family)
         self._delay_lines = position_servos(family.model)
         self.reward = _reward_of_arrays(family)
+        """The family's reward of arrays, float32 [lanes]; `Foresight` asks for plans' too."""
         self._steps = np.zeros(self.num_envs, int)
         self._ahead = np.zeros((self.num_envs, 0, len(family.robot.references)), np.float32)
         self._at = 0

@@ -14,7 +14,7 @@ from reptile_agent.meta.guide import PLANS, guide
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.trainer import Trainer
-from sim.families.cartpole import Cartpole
+from reptile_agent.task import Task
 
 STEPS = 30
 TINY = TrainConfig(
@@ -31,10 +31,6 @@ TINY = TrainConfig(
 )
 
 
-class ShortCartpole(Cartpole):
-    plan_horizon = 4
-
-
 class ForeseeingToy(ToySim):
     """A toy that can tell what plans would come to; implements ForesightSim."""
 
@@ -45,6 +41,13 @@ class ForeseeingToy(ToySim):
             lift = lift + self.gain[:, None] * (actions[:, :, t, 0] - lift)
             total = total - (lift - reference[:, None, t, 0]) ** 2
         return np.asarray(total / actions.shape[2], np.float32)
+
+
+class Foreseeing(Toy):
+    """The family of such toys."""
+
+    def make_sim(self, tasks: list[Task]) -> ForeseeingToy:
+        return ForeseeingToy(tuple(task["gain"] for task in tasks))
 
 
 def error(rollout) -> float:
@@ -67,13 +70,13 @@ def test_every_second_lane_explores(robot):
     assert not np.array_equal(actions(0.5)[1], actions(0.0)[1])
 
 
-def test_a_run_counts_the_plans_that_were_tried():
+def test_a_run_counts_the_plans_that_were_tried(robot):
     config = dataclasses.replace(TINY, rounds=3, guided_rounds=1)
-    trainer = Trainer(ShortCartpole(), config)
+    trainer = Trainer(Foreseeing(robot), config)
     per_round = config.round_steps * config.tasks
     for _ in trainer.run():
         pass
-    assert trainer.env_steps == 3 * per_round + per_round * PLANS * ShortCartpole.plan_horizon
+    assert trainer.env_steps == 3 * per_round + per_round * PLANS * Toy.plan_horizon
 
 
 def test_a_run_without_foresight_is_refused_before_it_begins(robot):
