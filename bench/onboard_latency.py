@@ -119,7 +119,7 @@ def _torch_eager(args: Args) -> list[dict]:
     settings = dict(bundle.manifest.hyperparameters["planner"])
     settings["noise"] = tuple(settings["noise"])
     family = registry.get(bundle.manifest.provenance.family)
-    planner = Planner(learner, PlannerConfig(**settings), family.reward)
+    planner = Planner(learner, PlannerConfig(**settings), family.objective)
     tensors = parameters.views(bundle.start.copy(), bundle.manifest.parameters)
     params = {name: torch.from_numpy(value) for name, value in tensors.items()}
     obs, reference = (torch.from_numpy(a) for a in _inputs(bundle))

@@ -58,7 +58,7 @@ class ForesightSim(VecSim, Protocol):
     """A simulator that can tell what plans would come to, which no real robot can."""
 
     def foresee(self, actions: np.ndarray) -> np.ndarray:
-        """Mean reward per period of plans from where the lanes are, which do not move.
+        """Mean objective per period of plans from where the lanes are, which do not move.
 
         Shapes: actions [num_envs, plans, horizon, act_dim] -> float32 [num_envs, plans].
         """
@@ -94,6 +94,13 @@ class TaskFamily(Protocol):
         Shapes: obs, next_obs [..., obs_dim]; action [..., act_dim]; reference [..., ref_dim].
         """
         ...
+
+    def objective(self, obs: Tensor, action: Tensor, next_obs: Tensor, reference: Tensor) -> Tensor:
+        """What a plan is weighed by: the reward, less what it costs only beyond the horizon.
+
+        Shapes as in `reward`; nothing is judged by it.
+        """
+        return self.reward(obs, action, next_obs, reference)
 
     def feasible(self, task: Task) -> bool:
         """Whether a controller could solve the task, by a stated static test."""

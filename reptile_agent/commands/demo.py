@@ -74,7 +74,7 @@ class Command:
         if path is None:
             return 130
         bundle = Bundle.load(path)
-        rows = parity.verify(bundle, family.reward, (1, 5, 20))
+        rows = parity.verify(bundle, family.objective, (1, 5, 20))
         if not all(row.passed for row in rows):
             raise UserError(f"{path} fails `reptile-agent verify`; it was not put on the robot")
         worst = max(row.value for row in rows)

@@ -35,10 +35,10 @@ class Command:
         bundle = Bundle.load(self.bundle)
         family = bundle.manifest.provenance.family
         try:
-            reward = registry.get(family).reward
+            objective = registry.get(family).objective
         except LookupError:
-            reward = None
-        rows = parity.verify(bundle, reward, self.inner_steps)
+            objective = None
+        rows = parity.verify(bundle, objective, self.inner_steps)
         files = [parity.Row(f"{name}: size and sha256", 0.0, 0.0) for name in bundle.manifest.files]
         rows = [*files, *rows]
         passed = all(row.passed for row in rows)
@@ -47,7 +47,7 @@ class Command:
                 "bundle": str(self.bundle),
                 "passed": passed,
                 "start_sha256": bundle.manifest.start_sha256,
-                "planner_compared": reward is not None,
+                "planner_compared": objective is not None,
                 "rows": [row.as_dict() for row in rows],
             }
             print(json.dumps(document, indent=1))
@@ -58,7 +58,7 @@ class Command:
         ]
         columns = ["check", "relative error", "limit", "verdict"]
         console.print(table(str(self.bundle), columns, shown))
-        if reward is None:
+        if objective is None:
             console.print(
                 f"the planner was not compared: task family '{family}' is not installed here"
             )

@@ -85,11 +85,11 @@ def make(family: TaskFamily, config: AgentConfig, normaliser: Arrays) -> Agent:
         planning = PlannerConfig(
             horizon=family.plan_horizon, noise=noise, samples=config.samples, doubt=config.doubt
         )
-        return Agent(learner, Planner(learner, planning, family.reward), normaliser)
+        return Agent(learner, Planner(learner, planning, family.objective), normaliser)
     if config.learner == "actor_critic":
         learner = make_actor_critic(robot, config.actor_critic, policy)
     else:
-        learner = ModelPolicyLearner(robot, config.model_policy, model, policy, family.reward)
+        learner = ModelPolicyLearner(robot, config.model_policy, model, policy, family.objective)
     return Agent(learner, PolicyDriver(learner, noise), normaliser)
 
 

@@ -71,7 +71,7 @@ class Trainer:
         self._tasks = split[: config.tasks]
         robot = family.robot
         blank = (robot.observations, robot.actions, robot.observations, robot.references)
-        family.reward(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
+        family.objective(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
         if config.guided_rounds:
             foreseeing(family.make_sim(self._tasks[:1]))
         self._adapt: Adapt = CompiledAdaptation() if config.compiled else adapt_tasks

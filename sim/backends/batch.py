@@ -40,12 +40,13 @@ class Foresight:
         self.plans, self._sim = plans, sim
         tasks = [task for task in sim.tasks for _ in range(plans)]
         self._copies = BatchSim(sim.family, tasks, unstable="terminate")
+        self._objective = of_arrays(sim.family, "objective")
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         """See `BatchSim.foresee`.
 
         Once its episode has ended a plan earns what the worst of the others earn, or nothing where
-        that is more: where rewards are negative, falling early must not pay.
+        that is more: where values are negative, falling early must not pay.
         """
         sim, copies, family = self._sim, self._copies, self._sim.family
         horizon = actions.shape[2]
@@ -61,10 +62,10 @@ class Foresight:
             after = copies.state()
             sound = (np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
             after[~sound] = before[~sound]
-            reward = copies.reward(before, flat[:, t], after, reference[:, t])
+            value = self._objective(before, flat[:, t], after, reference[:, t])
             alive &= sound
-            worst = min(0.0, float(reward.min(initial=0.0, where=alive)))
-            total += np.where(alive, reward, worst)
+            worst = min(0.0, float(value.min(initial=0.0, where=alive)))
+            total += np.where(alive, value, worst)
             alive &= ~family.terminated(after)
             before = after
         return (total / horizon).reshape(actions.shape[:2])
@@ -101,8 +102,7 @@ class BatchSim:
         self._allowed = np.zeros((self.num_envs, self._low.size), np.float32)
         self._ctrl, self._columns = self.batch.ctrl, _state_columns(family)
         self._delay_lines = position_servos(family.model)
-        self.reward = _reward_of_arrays(family)
-        """The family's reward of arrays, float32 [lanes]; `Foresight` asks for plans' too."""
+        self._reward = of_arrays(family, "reward")
         self._steps = np.zeros(self.num_envs, int)
         self._ahead = np.zeros((self.num_envs, 0, len(family.robot.references)), np.float32)
         self._at = 0
@@ -196,7 +196,7 @@ class BatchSim:
         diverged, trouble = None, ""
         if not np.vdot(after, after) < mujoco.mjMAXVAL**2:
             diverged, trouble = self._start_diverged_anew(before, after)
-        reward = self.reward(before, np.asarray(action, np.float32), after, reference)
+        reward = self._reward(before, np.asarray(action, np.float32), after, reference)
         terminated = self.family.terminated(after)
         if diverged is not None:
             terminated = terminated | diverged
@@ -207,7 +207,7 @@ class BatchSim:
         return self.obs, reward, terminated, truncated
 
     def foresee(self, actions: np.ndarray) -> np.ndarray:
-        """Mean reward per period of plans; see `ForesightSim.foresee`."""
+        """Mean objective per period of plans; see `ForesightSim.foresee`."""
         plans = actions.shape[1]
         if self._foresight is None or self._foresight.plans != plans:
             self._foresight = Foresight(self, plans)
@@ -272,22 +272,24 @@ def _state_columns(family: MujocoFamily) -> slice | np.ndarray:
     return slice(int(columns[0]), int(columns[-1]) + 1) if in_a_row else columns
 
 
-def _reward_of_arrays(family: MujocoFamily) -> Callable[..., np.ndarray]:
-    """The family's reward, float32 [lanes] of arrays.
+def of_arrays(
+    family: MujocoFamily, name: Literal["reward", "objective"]
+) -> Callable[..., np.ndarray]:
+    """The family's reward or objective, float32 [lanes] of arrays.
 
     It is torch's; where NumPy makes the same of it, which is tried, the way through torch is
     spared.
     """
     import torch
 
-    robot, reward = family.robot, cast("Callable[..., Any]", family.reward)
+    robot, value = family.robot, cast("Callable[..., Any]", getattr(family, name))
     roles = (robot.observations, robot.actions, robot.observations, robot.references)
 
     def by_torch(*arrays: np.ndarray) -> np.ndarray:
-        return reward(*map(torch.from_numpy, arrays)).numpy()
+        return value(*map(torch.from_numpy, arrays)).numpy()
 
     def by_numpy(*arrays: np.ndarray) -> np.ndarray:
-        return np.asarray(reward(*arrays), np.float32)
+        return np.asarray(value(*arrays), np.float32)
 
     rng = np.random.default_rng(0)
     tried = [rng.standard_normal((3, len(role)), dtype=np.float32) for role in roles]
@@ -295,7 +297,7 @@ def _reward_of_arrays(family: MujocoFamily) -> Callable[..., np.ndarray]:
     alone = [by_torch(*(array[lane] for array in tried)) for lane in range(3)]
     if wanted.shape != (3,) or not np.allclose(wanted, alone, 1e-4, 1e-5, equal_nan=True):
         raise ValueError(
-            f"family '{family.name}': reward must give each lane its own, whatever the leading "
+            f"family '{family.name}': {name} must give each lane its own, whatever the leading "
             f"axes; reduce over the last axis alone, as .mean(-1) does"
         )
     try:

@@ -133,3 +133,17 @@ def test_a_replay_holds_what_the_learner_sees(toy, learner):
     width = made.replay(7, LANES).state()["obs"].shape
     assert width == (LANES, 0, 2 if learner == "dynamics" else 3)
     assert made.replay(7, LANES).capacity == 7
+
+
+def test_plans_are_weighed_by_the_objective_which_need_not_be_the_reward(robot):
+    class Aiming(Toy):
+        def objective(self, obs, action, next_obs, reference):
+            return -(next_obs[..., 0] - 0.5).square()  # whatever the reference says
+
+    family = Aiming(robot)
+    sim = family.make_sim([{"gain": 0.5}])
+    _, normalisers = measured(family, sim)
+    for learner in ("dynamics", "model_policy"):
+        made = agent.make(family, config(learner), normalisers)
+        weighs = made.driver.reward if learner == "dynamics" else made.learner.reward
+        assert weighs(None, None, torch.tensor([[0.5, 0.0]]), None) == 0.0

@@ -8,6 +8,7 @@ import re
 import mujoco
 import numpy as np
 import pytest
+import torch
 
 from sim import registry
 from sim.backends.batch import BatchSim, UnstableError
@@ -306,7 +307,7 @@ def test_the_reference_moves_on_by_one_period_a_step(family):
 
 
 def test_plans_earn_what_stepping_them_earns(family):
-    """Foreseen rewards are those of the lane's own variant, and the lanes stay where they are."""
+    """Plans are weighed by the objective, on the lane's own variant; the lanes stay as they are."""
     tasks = [*family.splits()["train"][:1], *family.splits()["extrapolated"][:1]]
     rng, low = np.random.default_rng(0), np.array([a.low for a in family.robot.actions])
     plans = rng.uniform(low, -low, (2, 3, 5, low.size)).astype(np.float32)
@@ -319,8 +320,10 @@ def test_plans_earn_what_stepping_them_earns(family):
         earned = np.zeros(2)
         alive = np.ones(2, bool)
         for t in range(5):
-            _, reward, terminated, _ = other.step(plans[:, plan, t])
-            earned += np.where(alive, reward, 0.0)
+            last, aim = other.obs, other.reference(1)[:, 0]
+            obs, _, terminated, _ = other.step(plans[:, plan, t])
+            transition = map(torch.from_numpy, (last, plans[:, plan, t], obs, aim))
+            earned += np.where(alive, family.objective(*transition).numpy(), 0.0)
             alive &= ~terminated
         np.testing.assert_allclose(foreseen[:, plan], earned / 5, rtol=1e-4, atol=1e-5)
 
@@ -348,6 +351,8 @@ def test_a_plan_that_ends_its_episode_does_not_pay():
     class Costly(HalfCheetah):
         def reward(self, obs, action, next_obs, reference):
             return -1.0 - (action * action).sum(-1)
+
+        objective = reward
 
         def terminated(self, obs):
             return np.abs(obs[:, 13]) > 3.0  # bfoot swings

@@ -293,6 +293,20 @@ def test_the_cheetahs_direction_is_the_references_sign_and_turns_the_reward():
 
 
 @pytest.mark.parametrize("name", CHEETAHS)
+def test_plans_of_a_cheetah_on_its_back_are_worth_less_and_its_reward_is_not(name):
+    family = registry.get(name)
+    parts = (family.robot.observations, family.robot.actions, family.robot.references)
+    obs, action, reference = (torch.ones(2, len(part)) for part in parts)
+    after = obs.clone()
+    after[0, half_cheetah.PITCH] = 0.0
+    after[1, half_cheetah.PITCH] = np.pi
+    reward = family.reward(obs, action, after, reference)
+    assert reward[0] == reward[1]
+    cost = reward - family.objective(obs, action, after, reference)
+    np.testing.assert_allclose(cost, [0.0, 2 * half_cheetah.UPRIGHT], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CHEETAHS)
 def test_joint_0_is_crippled_in_the_held_out_split_alone(name):
     family = registry.get(name)
     for split, tasks in family.splits().items():

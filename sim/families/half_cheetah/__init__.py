@@ -34,8 +34,10 @@ TOTAL_MASS_KG = 14.0
 """As half_cheetah.xml asks for by `settotalmass`."""
 BEYOND_REACH_M_S = 20.0
 """Faster than the best policies known run (some 17 m/s)."""
-FORWARD = 8
-"""Column of rootx.velocity among the observations."""
+PITCH, FORWARD = 1, 8
+"""Columns of rooty.position and rootx.velocity among the observations."""
+UPRIGHT = 3.0
+"""What it costs plans to lie on the back is twice this, in m/s."""
 
 CRIPPLED_JOINT = Variation(
     name="crippled_joint",
@@ -217,6 +219,14 @@ class HalfCheetah(MujocoFamily):
     def reward(self, obs: Array, action: Array, next_obs: Array, reference: Array) -> Array:
         """Speed forward less a tenth of the squared action, as gymnasium's HalfCheetah-v5."""
         return self.forward(obs, next_obs) - 0.1 * (action * action).sum(-1)
+
+    def objective(self, obs: Array, action: Array, next_obs: Array, reference: Array) -> Array:
+        """The reward, less what it costs to tip over.
+
+        Falling forward pays for as long as a plan sees, and on its back no crippled cheetah runs.
+        """
+        tipped = 1 - next_obs[..., PITCH].cos()
+        return self.reward(obs, action, next_obs, reference) - UPRIGHT * tipped
 
     @staticmethod
     def forward(obs: Array, next_obs: Array) -> Array:
