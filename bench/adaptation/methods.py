@@ -14,6 +14,7 @@ from bench.adaptation.settings import METHODS, Setting, Tuned
 from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.collect import drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
+from reptile_agent.meta.guide import guide
 from reptile_agent.meta.inner_loop import Adapt, InnerOptimizer, adapt_tasks, step_sizes
 from reptile_agent.meta.learner import Params, stack
 from reptile_agent.meta.online import to_tensors
@@ -90,8 +91,8 @@ def oracle(
 ) -> Params:
     """Each task's own parameters, `[tasks, ...]`: the joint start, trained on it alone.
 
-    As many rounds of experience per task as in meta-training, the agent driving from the second
-    on, each followed by `oracle_steps` Adam steps on all of the task's own experience.
+    As many rounds of experience per task as in meta-training, of the same kinds, each followed by
+    `oracle_steps` Adam steps on all of the task's own experience.
     """
     config, agent = base.trainer.config, base.trainer.agent
     rng = np.random.default_rng([seed, 77])
@@ -101,13 +102,13 @@ def oracle(
     for number in range(config.rounds):
         sim = family.make_sim(tasks)
         sim.reset(seed=5000 + 1000 * seed + number)
+        steps, explore = config.round_steps, config.explore
         if number == 0:
-            noise = family.plan_noise
-            rollout = excite(sim, family.robot, noise, config.round_steps, config.excitation, rng)
+            rollout = excite(sim, family.robot, family.plan_noise, steps, config.excitation, rng)
+        elif number <= config.guided_rounds:
+            rollout = guide(sim, family, steps, rng, explore)
         else:
-            rollout = drive(
-                sim, agent, own, config.round_steps, rng, stacked=True, explore=config.explore
-            )
+            rollout = drive(sim, agent, own, steps, rng, stacked=True, explore=explore)
         rollout.transitions(replay, agent.learner.sees_reference)
         own = _fitted(agent, own, replay, setting.oracle_steps, rng, adapt)
     return own

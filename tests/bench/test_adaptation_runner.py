@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bench.adaptation import on_policy, report, scores
+from bench.adaptation import on_policy, report, scores, tune
 from bench.adaptation.__main__ import SPLITS, Args, main, part_name, quickened, run_seed
 from bench.adaptation.comparison import Arm, Comparison
 from bench.adaptation.settings import METHODS, SETTINGS, OnPolicySetting
@@ -129,3 +129,10 @@ def test_a_family_without_settings_is_refused(tmp_path, capsys):
 def test_every_family_runs_through(name):
     rows = list(run_seed(name, quickened(SETTINGS[name]), 0, ("validation",)))
     assert {row["family"] for row in rows} == {name}
+
+
+def test_a_method_that_does_not_exist_is_not_tuned(tmp_path, capsys):
+    args = tune.Args(families=("arm",), methods=("anil",), out=tmp_path / "trials.json")
+    assert tune.main(args) == 2
+    assert "no method anil (there are: joint, reptile" in capsys.readouterr().out
+    assert not args.out.exists()

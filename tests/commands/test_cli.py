@@ -81,10 +81,14 @@ def test_train_export_verify_inspect_evaluate(tmp_path, capsys):
     assert call("evaluate", str(run), "--json", *evaluate, *closed) == 0
     gated = json.loads(capsys.readouterr().out)
     assert (free["gated"], gated["gated"]) == (False, True)
+    assert "better" in free["rows"][1]
+    assert "better" not in gated["rows"][0], "there is no k = 0 to be better than"
     start = free["rows"][0]["tracking_error"]
     assert gated["rows"][0]["tracking_error"] == pytest.approx(start, abs=1e-3)
     assert call("evaluate", str(run), "--split", "nowhere") == 2
     assert "no split 'nowhere' (there are: train" in capsys.readouterr().err
+    assert call("evaluate", str(run), "--steps", "50", "--judged-from", "50") == 2
+    assert "nothing would be judged" in capsys.readouterr().err
 
 
 def test_a_checkpoint_cut_in_half_is_one_sentence(tmp_path, capsys):
