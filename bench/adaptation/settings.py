@@ -116,7 +116,7 @@ LEGGED = dataclasses.replace(
     adaptation=AT_20_HZ,
     model=DynamicsConfig(hidden=(128, 128)),
     tasks=40,
-    rounds=3,
+    rounds=4,
     guided_rounds=1,
     fit_iterations=2500,
     iterations=250,
