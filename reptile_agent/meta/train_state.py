@@ -8,6 +8,7 @@ import torch
 
 from reptile_agent.meta.agent import Agent, Arrays
 from reptile_agent.meta.learner import Params
+from reptile_agent.meta.priorities import Priorities
 from reptile_agent.replay import Replay
 
 
@@ -23,12 +24,18 @@ class TrainState:
     log_lr: Params | None = None
     """Logarithms of the inner step sizes, where they are learned."""
     outer: torch.optim.Optimizer | None = None
+    priorities: Priorities | None = None
+    """Of the replay, where it is prioritized."""
 
     def arrays(self) -> Arrays:
-        """All tensors by `<group>.<name>`: replay, normaliser, params, log_lr, outer."""
+        """All tensors by `<group>.<name>`: replay, normaliser, params, log_lr, outer,
+        priorities.
+        """
         groups: dict[str, Arrays] = {}
         if self.replay is not None:
             groups["replay"] = self.replay.state()
+        if self.priorities is not None and self.priorities.error.size:
+            groups["priorities"] = {"error": self.priorities.error}
         if self.agent is not None:
             groups["normaliser"] = self.agent.normaliser
         for group, tensors in (("params", self.params), ("log_lr", self.log_lr)):

@@ -29,6 +29,7 @@ from reptile_agent.meta.inner_loop import Adapt, adapt_tasks, step_sizes
 from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.temporal_difference import TARGET
 from reptile_agent.meta.online import OnlineAdaptation, minibatches, to_tensors
+from reptile_agent.meta.priorities import Priorities, draw
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.train_state import TrainState, restore_moments
 from reptile_agent.replay import Replay
@@ -131,7 +132,7 @@ class Trainer:
         """Segments of all tasks and rounds so far, `[segments, ...]`; a function of the state."""
         rng = self._rng(REHEARSAL)
         per_task = -(-segments // self.config.tasks)
-        found = self._sample(rng, per_task)
+        found, _ = draw(self._replay, self.agent.learner, rng, per_task)
         flat = {name: value.reshape(-1, *value.shape[3:]) for name, value in found.items()}
         order = rng.permutation(per_task * self.config.tasks)[:segments]
         return {name: value[order] for name, value in flat.items()}
@@ -180,6 +181,8 @@ class Trainer:
         if "params" in parts:
             trainer.build(parts["normaliser"])
             trainer._replay.restore(parts["replay"])
+            if state.priorities is not None and "priorities" in parts:
+                state.priorities.error = parts["priorities"]["error"].copy()
             for name, value in trainer._params.items():
                 value.data.copy_(torch.from_numpy(parts["params"][name]))
             trainer._restore_outer(parts.get("log_lr", {}), parts.get("outer", {}))
@@ -283,6 +286,8 @@ class Trainer:
         fresh = state.agent.learner.init(torch.Generator().manual_seed(config.seed))
         state.params = {name: value.requires_grad_() for name, value in fresh.items()}
         state.outer = torch.optim.Adam(self._led(), lr=config.fit_lr)
+        if config.priority > 0:
+            state.priorities = Priorities(config.priority, config.priority_correction)
 
     def _led(self) -> list[torch.Tensor]:
         """What the outer optimizer moves: all but target networks, which follow by themselves."""
@@ -298,27 +303,19 @@ class Trainer:
         kind = torch.optim.Adam if config.outer == "adam" else torch.optim.SGD
         state.outer = kind(groups, lr=config.epsilon)
 
-    def _sample(self, rng: np.random.Generator, per_task: int) -> Batch:
-        """Segments of all that is remembered, [tasks, 1, per_task, ...]."""
-        learner = self.agent.learner
-        return self._replay.sample(
-            rng,
-            1,
-            per_task,
-            segment=learner.segment,
-            fields=learner.fields,
-            past_end=learner.past_end,
-        )
-
     def _fit(self) -> None:
         """One step of joint training on all tasks' experience."""
-        config = self.config
-        rng = self._rng(FIT)
-        found = self._sample(rng, max(1, config.fit_batch // config.tasks))
+        config, learner, priorities = self.config, self.agent.learner, self.state.priorities
+        rng, per_task = self._rng(FIT), max(1, config.fit_batch // config.tasks)
+        found, age = draw(self._replay, learner, rng, per_task, priorities)
         together = {name: v.reshape(1, 1, -1, *v.shape[3:]) for name, v in found.items()}
-        batches = to_tensors(self.agent.learner.inputs(together, rng, self.done_iterations))
+        batches = to_tensors(learner.inputs(together, rng, self.done_iterations))
+        if priorities is not None:
+            rows = {name: value[0, 0] for name, value in batches.items()}
+            error = learner.prediction_error(self.params, rows)
+            priorities.note(age, error.numpy().reshape(age.shape))
         nothing = {name: value[:, :0] for name, value in batches.items()}
-        found = joint.direction(self.agent.learner, config.inner, self.params, batches, nothing, {})
+        found = joint.direction(learner, config.inner, self.params, batches, nothing, {})
         self._check("fit/loss", found.info["before"], batches)
         for name, value in found.towards.items():
             self._check(f"fit/direction of {name}", value, batches)

@@ -81,6 +81,7 @@ def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
         {"learner": "actor_critic"},
         {"learner": "actor_critic", "algorithm": "fomaml", "learn_lr": 0.1},
         {"learner": "actor_critic", "algorithm": "scratch"},
+        {"learner": "actor_critic", "priority": 0.6},
         {"learner": "model_policy"},
         {"learner": "model_policy", "algorithm": "maml"},
     ],
@@ -163,6 +164,7 @@ def test_reptile_and_joint_training_part_only_in_the_meta_phase(family):
         {"query_steps": 0},
         {"query_window": 2, "query_steps": 3},
         {"epsilon_schedule": "cosine"},
+        {"priority": 0.6},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -329,6 +331,12 @@ def test_a_checkpoint_cut_in_half_is_refused_with_its_name(family, tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors is damaged"):
         Trainer.resume(family, path)
+
+
+@pytest.mark.parametrize("changes", [{"priority": -0.1}, {"priority_correction": 1.1}])
+def test_priorities_outside_their_ranges_are_refused(changes):
+    with pytest.raises(ValueError, match="priority must be 0 or more and priority_correction"):
+        dataclasses.replace(TINY, **changes)
 
 
 @pytest.mark.parametrize("tasks", [0, 129])
