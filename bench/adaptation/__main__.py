@@ -29,7 +29,14 @@ import tyro
 from pydantic import TypeAdapter
 
 from bench.adaptation import on_policy
-from bench.adaptation.judging import Row, Tasks, conditions, judge, judge_oracle
+from bench.adaptation.judging import (
+    Row,
+    Tasks,
+    conditions,
+    judge,
+    judge_oracle,
+    judge_simulator,
+)
 from bench.adaptation.methods import Start, experience, finish, oracle, scratch
 from bench.adaptation.report import RESULTS
 from bench.adaptation.scores import SCHEMA, normalise
@@ -141,7 +148,7 @@ def _run_dynamics(
         start = finish(shared, setting, method, tell, setting.tuned_for(method))
         yield method, _judged(setting, start, tasks, seed, curves, tell)
         if method == "joint" and seed < setting.oracle_seeds:
-            tell("training the oracle")
+            tell("the oracle")
             yield "oracle", _oracle_rows(setting, start, tasks, seed)
     if every:
         yield "scratch", _judged(setting, scratch(shared), tasks, seed, curves, tell)
@@ -164,16 +171,20 @@ def _judged(
 
 def _oracle_rows(setting: Setting, joint: Start, tasks: Tasks, seed: int) -> list[Row]:
     family, config = joint.trainer.family, joint.trainer.config
-    began = time.monotonic()
-    own = oracle(family, setting, joint, tasks.tasks, seed)
-    train_s = joint.train_s + time.monotonic() - began
-    periods = config.rounds * config.round_steps
-    start = Start("oracle", joint.trainer, joint.train_env_steps + periods, train_s)
-    return [
-        labelled(row, start, seed)
-        for fault in (False, True)
-        for row in judge_oracle(family, setting, joint.trainer.agent, own, tasks, fault, seed)
-    ]
+    if setting.oracle == "simulator":
+        start = Start("oracle", joint.trainer, 0, 0.0)
+        found = [judge_simulator(family, setting, tasks, fault, seed) for fault in (False, True)]
+    else:
+        began = time.monotonic()
+        own = oracle(family, setting, joint, tasks.tasks, seed)
+        train_s = joint.train_s + time.monotonic() - began
+        env_steps = joint.train_env_steps + joint.train_env_steps // config.tasks
+        start = Start("oracle", joint.trainer, env_steps, train_s)
+        agent = joint.trainer.agent
+        found = [
+            judge_oracle(family, setting, agent, own, tasks, fault, seed) for fault in (False, True)
+        ]
+    return [labelled(row, start, seed) for rows in found for row in rows]
 
 
 def labelled(row: Row, start: Start, seed: int) -> Row:

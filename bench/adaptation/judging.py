@@ -11,11 +11,13 @@ from bench.adaptation.settings import VERDICT, Setting
 from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.collect import Rollout, drive
 from reptile_agent.meta.evaluate import adapting
+from reptile_agent.meta.guide import guide
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.trainer import Trainer
-from reptile_agent.task import Task, TaskFamily
+from reptile_agent.task import Task, TaskFamily, VecSim
 
 Row = dict[str, Any]
+UNADAPTED: Row = {"k": 0, "seconds_of_data": 0.0, "gate": "on"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,25 @@ def conditions(
     return found
 
 
+@dataclass(frozen=True)
+class _Run:
+    """The same tasks, starts, courses and noise for whoever is judged."""
+
+    sim: VecSim
+    """One lane per task, already reset."""
+    periods: int
+    rng: np.random.Generator
+    faults: dict[int, list[Task]] | None
+
+    @classmethod
+    def of(cls, family: TaskFamily, setting: Setting, tasks: Tasks, fault: bool, seed: int) -> _Run:
+        sim = family.make_sim([{}] * len(tasks.tasks) if fault else tasks.tasks)
+        sim.reset(seed=90_000 + seed)
+        periods = setting.periods + (setting.fault_at if fault else 0)
+        faults = {setting.fault_at: tasks.tasks} if fault else None
+        return cls(sim, periods, np.random.default_rng([seed, 99]), faults)
+
+
 def judge(
     family: TaskFamily, setting: Setting, trainer: Trainer, tasks: Tasks, how: Condition, seed: int
 ) -> list[Row]:
@@ -72,8 +93,15 @@ def judge(
         adaptation = adapting(trainer, how.k, {"window": window}, how.gated)
         seen = adaptation.config.lookback(trainer.agent.learner.segment)
         data_s = seen * family.robot.control_period_s
-    rollout = _run(
-        family, setting, trainer.agent, trainer.params, tasks, how, seed, adaptation=adaptation
+    run = _Run.of(family, setting, tasks, how.fault, seed)
+    rollout = drive(
+        run.sim,
+        trainer.agent,
+        trainer.params,
+        run.periods,
+        run.rng,
+        adaptation=adaptation,
+        faults=run.faults,
     )
     return [
         row | {"k": how.k, "seconds_of_data": data_s, "gate": "on" if how.gated else "off"}
@@ -91,28 +119,18 @@ def judge_oracle(
     seed: int,
 ) -> list[Row]:
     """One row a task for parameters of its own, which it does not adapt."""
-    how = Condition(fault=fault)
-    rollout = _run(family, setting, agent, own, tasks, how, seed, stacked=True)
-    same = {"k": 0, "seconds_of_data": 0.0, "gate": "on"}
-    return [row | same for row in _rows(family, setting, rollout, tasks, fault)]
+    run = _Run.of(family, setting, tasks, fault, seed)
+    rollout = drive(run.sim, agent, own, run.periods, run.rng, stacked=True, faults=run.faults)
+    return [row | UNADAPTED for row in _rows(family, setting, rollout, tasks, fault)]
 
 
-def _run(
-    family: TaskFamily,
-    setting: Setting,
-    agent: Agent,
-    params: Params,
-    tasks: Tasks,
-    how: Condition,
-    seed: int,
-    **more: Any,
-) -> Rollout:
-    sim = family.make_sim([{}] * len(tasks.tasks) if how.fault else tasks.tasks)
-    sim.reset(seed=90_000 + seed)
-    periods = setting.periods + (setting.fault_at if how.fault else 0)
-    faults = {setting.fault_at: tasks.tasks} if how.fault else None
-    rng = np.random.default_rng([seed, 99])
-    return drive(sim, agent, params, periods, rng, faults=faults, **more)
+def judge_simulator(
+    family: TaskFamily, setting: Setting, tasks: Tasks, fault: bool, seed: int
+) -> list[Row]:
+    """One row a task for the planner with the task's own simulator as its model."""
+    run = _Run.of(family, setting, tasks, fault, seed)
+    rollout = guide(run.sim, family, run.periods, run.rng, faults=run.faults)
+    return [row | UNADAPTED for row in _rows(family, setting, rollout, tasks, fault)]
 
 
 def _rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
@@ -52,6 +52,9 @@ class Setting:
     """Seeds that also train what is neither joint nor Reptile: the verdict is about these two."""
     tuned: dict[str, Tuned] = field(default_factory=dict)
     """Method -> step sizes, where they are not the ones of `train`; from `tune`."""
+    oracle: Literal["trained", "simulator"] = "trained"
+    """Whether the oracle is the learner, trained on the very task, or the simulator of that task in
+    the model's place: where robots that stand teach nothing, the former knows no better."""
     oracle_seeds: int = 2
     """Seeds that also train the oracle, which only anchors the score."""
     oracle_steps: int = 400
@@ -126,7 +129,13 @@ LEGGED_TUNED = {"joint": Tuned(0.02, 2e-3), "reptile": Tuned(0.05, 4e-3)}
 """Inner step sizes by the prediction error on half_cheetah's validation split, at 0.005, 0.02, 0.05
 and 0.12 for both; epsilon as found on the arm, where 2e-3 and 4e-3 are as good for joint."""
 LEGGED_SETTING = Setting(
-    LEGGED, curve_seeds=1, tasks=8, methods=VERDICT, tuned=LEGGED_TUNED, oracle_seeds=1
+    LEGGED,
+    curve_seeds=1,
+    tasks=8,
+    methods=VERDICT,
+    tuned=LEGGED_TUNED,
+    oracle="simulator",
+    oracle_seeds=1,
 )
 POINT_NAV = OnPolicyConfig(iterations=30, sampling=Sampling(episode_steps=50))
 HALF_CHEETAH_VEL = OnPolicyConfig(iterations=20, sampling=Sampling(episode_steps=100))
@@ -144,6 +153,7 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         dataclasses.replace(TRAIN, adaptation=AT_20_HZ, tasks=48),
         curve_seeds=1,
         methods=VERDICT,
+        oracle="simulator",
         tuned={"joint": Tuned(0.02, 4e-3), "reptile": Tuned(0.12, 4e-3)},
     ),
     "point_nav": OnPolicySetting(POINT_NAV, seeds=10),

@@ -153,10 +153,8 @@ def drive(
             seen = t + 1
             if max(adapt_from, 1) <= seen < steps and seen % adapting.period == 0:
                 adapting.adapt(replay)
-        if faults and t + 1 in faults:
-            sim.set_tasks(faults[t + 1])
 
-    rollout = roll(sim, driver.robot, driver.horizon, steps, act, after)
+    rollout = roll(sim, driver.robot, driver.horizon, steps, act, after, faults)
     if adapting is None:
         return rollout
     return dataclasses.replace(
@@ -183,6 +181,7 @@ def roll(
     steps: int,
     act: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     after: Callable[[int, dict[str, np.ndarray]], None] = lambda *_: None,
+    faults: Mapping[int, list[Task]] | None = None,
 ) -> Rollout:
     """The loop that all rounds share.
 
@@ -195,6 +194,7 @@ def roll(
         steps: control periods.
         act: chooses the actions from obs, reference and which lanes have just started anew.
         after: told of every period, its number and its arrays [lanes, ...].
+        faults: what tasks the lanes turn into, by control period.
     """
     low, high = limits(robot.actions)
     columns = robot.reference_columns
@@ -218,6 +218,8 @@ def roll(
         for name, value in row.items():
             rows.setdefault(name, []).append(value)
         after(t, row)
+        if faults and t + 1 in faults:
+            sim.set_tasks(faults[t + 1])
         first = terminated
         # The same start at the same period, so that methods stay comparable.
         obs = sim.reset(seed=t + 1, lanes=terminated) if terminated.any() else next_obs

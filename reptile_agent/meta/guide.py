@@ -7,13 +7,15 @@ with MuJoCo in its place gives the first rounds that are worth learning from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from reptile_agent.meta.collect import Rollout, roll
 from reptile_agent.meta.planner import PlannerConfig
 from reptile_agent.spec import limits
-from reptile_agent.task import ForesightSim, TaskFamily, VecSim
+from reptile_agent.task import ForesightSim, Task, TaskFamily, VecSim
 
 PLANS = 48
 """Tried per lane and period."""
@@ -36,7 +38,12 @@ def foreseeing(sim: VecSim) -> ForesightSim:
 
 
 def guide(
-    sim: VecSim, family: TaskFamily, steps: int, rng: np.random.Generator, explore: float = 0.0
+    sim: VecSim,
+    family: TaskFamily,
+    steps: int,
+    rng: np.random.Generator,
+    explore: float = 0.0,
+    faults: Mapping[int, list[Task]] | None = None,
 ) -> Rollout:
     """Drive every lane by plans that the simulator tries.
 
@@ -47,6 +54,7 @@ def guide(
         rng: of the noise.
         explore: noise added to the actions of every second lane, in units of the planner's: the
             others show what is good, these what comes of mistakes.
+        faults: what tasks the lanes turn into, by control period.
 
     Raises:
         ValueError: the simulator cannot try plans.
@@ -76,4 +84,4 @@ def guide(
         plan = np.einsum("ln,lnha->lha", weight.numpy(), actions - base)
         return base[:, 0, 0] + plan[:, 0] + exploring * rng.standard_normal(exploring.shape)
 
-    return roll(sim, robot, config.horizon, steps, act)
+    return roll(sim, robot, config.horizon, steps, act, faults=faults)

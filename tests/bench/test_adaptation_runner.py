@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from bench.adaptation import on_policy, report, scores, tune
 from bench.adaptation.__main__ import SPLITS, Args, main, part_name, quickened, run_seed
 from bench.adaptation.comparison import Arm, Comparison
+from bench.adaptation.judging import Tasks, judge_simulator
 from bench.adaptation.settings import METHODS, SETTINGS, OnPolicySetting
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
+from sim import registry
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +139,15 @@ def test_a_method_that_does_not_exist_is_not_tuned(tmp_path, capsys):
     assert tune.main(args) == 2
     assert "no method anil (there are: joint, reptile" in capsys.readouterr().out
     assert not args.out.exists()
+
+
+def test_the_simulator_as_oracle_is_judged_as_the_others_are_and_runs():
+    family = registry.get("half_cheetah")
+    setting = dataclasses.replace(quickened(SETTINGS["half_cheetah"]), periods=60, judged_from=30)
+    tasks = Tasks.of(family, ("in_range",), 1)
+    (healthy,), (broken,) = (judge_simulator(family, setting, tasks, f, 0) for f in (False, True))
+    assert (healthy["experiment"], broken["experiment"]) == ("adapt", "fault")
+    assert healthy["k"] == broken["k"] == 0
+    assert healthy["episode_return"] > 15, "half a metre per second"
+    assert np.isnan(healthy["recovery_s"])
+    assert broken["recovery_s"] >= 0
