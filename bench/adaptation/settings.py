@@ -153,7 +153,6 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         dataclasses.replace(TRAIN, adaptation=AT_20_HZ, tasks=48),
         curve_seeds=1,
         methods=VERDICT,
-        oracle="simulator",
         tuned={"joint": Tuned(0.02, 4e-3), "reptile": Tuned(0.12, 4e-3)},
     ),
     "point_nav": OnPolicySetting(POINT_NAV, seeds=10),
