@@ -111,6 +111,7 @@ def _torch_eager(args: Args) -> list[dict]:
     from reptile_agent.meta.planner import Planner, PlannerConfig
     from reptile_agent.onboard import parameters
     from reptile_agent.onboard.bundle import Bundle
+    from reptile_agent.task import objective_of
     from sim import registry
 
     torch.set_num_threads(1)
@@ -119,7 +120,7 @@ def _torch_eager(args: Args) -> list[dict]:
     settings = dict(bundle.manifest.hyperparameters["planner"])
     settings["noise"] = tuple(settings["noise"])
     family = registry.get(bundle.manifest.provenance.family)
-    planner = Planner(learner, PlannerConfig(**settings), family.objective)
+    planner = Planner(learner, PlannerConfig(**settings), objective_of(family))
     tensors = parameters.views(bundle.start.copy(), bundle.manifest.parameters)
     params = {name: torch.from_numpy(value) for name, value in tensors.items()}
     obs, reference = (torch.from_numpy(a) for a in _inputs(bundle))

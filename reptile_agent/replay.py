@@ -83,7 +83,6 @@ class Replay:
         fields: tuple[str, ...] = FIELDS,
         past_end: bool = False,
         priority: np.ndarray | None = None,
-        correction: float = 0.0,
     ) -> Batch:
         """Minibatches for an inner loop, arrays `[lanes, steps, batch, ...]`.
 
@@ -104,9 +103,6 @@ class Replay:
             priority: factor on the chance of each segment, positive, float [lanes of the replay,
                 len(self)] by the age of its first transition: `|TD error| ** alpha` in prioritized
                 replay (Schaul et al. 2016, arXiv 1511.05952, equation 1).
-            correction: beta there: `weight` makes up for the priorities, in full at 1. It is
-                `priority ** -beta`, scaled to average 1 in each minibatch; recency is wanted and
-                stays.
 
         Raises:
             ValueError: `priority` has another shape, or a field is unknown.
@@ -141,12 +137,7 @@ class Replay:
         column = np.minimum(flat.reshape(draws.shape) - lane * lookback, lookback - 1)
         column = _last_positive(weight, column)
         drawn = np.take_along_axis(age, column, axis=1).reshape(-1, steps, batch)
-        found = self._gather(which, drawn, segment, fields)
-        if priority is not None and correction > 0:
-            share = priority[which[:, None, None], drawn] ** -correction
-            share /= share.mean(axis=-1, keepdims=True)
-            found["weight"] = share.astype(np.float32)
-        return found
+        return self._gather(which, drawn, segment, fields)
 
     def latest(self, count: int, segment: int = 1, *, fields: tuple[str, ...] = FIELDS) -> Batch:
         """Every segment inside the newest `count` transitions of lane 0, `[n, ...]`, oldest first.

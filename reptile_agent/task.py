@@ -6,6 +6,7 @@ any list of tasks. `sim/families/` implements these protocols; a robot of your o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -89,18 +90,11 @@ class TaskFamily(Protocol):
         ...
 
     def reward(self, obs: Tensor, action: Tensor, next_obs: Tensor, reference: Tensor) -> Tensor:
-        """Reward of a transition, torch, any leading axes; traced into the planner's graph.
+        """Reward of a transition, torch, any leading axes; see `objective_of` too.
 
         Shapes: obs, next_obs [..., obs_dim]; action [..., act_dim]; reference [..., ref_dim].
         """
         ...
-
-    def objective(self, obs: Tensor, action: Tensor, next_obs: Tensor, reference: Tensor) -> Tensor:
-        """What a plan is weighed by: the reward, less what it costs only beyond the horizon.
-
-        Shapes as in `reward`; nothing is judged by it.
-        """
-        return self.reward(obs, action, next_obs, reference)
 
     def feasible(self, task: Task) -> bool:
         """Whether a controller could solve the task, by a stated static test."""
@@ -109,3 +103,12 @@ class TaskFamily(Protocol):
     def describe(self) -> list[dict[str, Any]]:
         """Variations as rows of name, unit, ranges and reason."""
         ...
+
+
+def objective_of(family: TaskFamily) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """What plans are weighed by, traced into the planner's graph; nothing is judged by it.
+
+    A family may have a method `objective`, with the arguments and shapes of `reward`: the reward,
+    less what a plan costs only beyond its horizon. Without one it is the reward.
+    """
+    return getattr(family, "objective", family.reward)

@@ -185,7 +185,3 @@ class MujocoFamily(VariedFamily, ABC):
     @abstractmethod
     def reward(self, obs: Tensor, action: Tensor, next_obs: Tensor, reference: Tensor) -> Tensor:
         """See `TaskFamily.reward`."""
-
-    def objective(self, obs: Tensor, action: Tensor, next_obs: Tensor, reference: Tensor) -> Tensor:
-        """See `TaskFamily.objective`; the reward, where a family says nothing else."""
-        return self.reward(obs, action, next_obs, reference)

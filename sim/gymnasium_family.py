@@ -101,10 +101,6 @@ class GymnasiumFamily(VariedFamily):
             f"from GymnasiumFamily and give it a reward, as sim/families/cartpole_discrete does"
         )
 
-    def objective(self, obs: Tensor, action: Tensor, next_obs: Tensor, reference: Tensor) -> Tensor:
-        """See `TaskFamily.objective`; the reward, where a family says nothing else."""
-        return self.reward(obs, action, next_obs, reference)
-
 
 class NamedFamily(GymnasiumFamily):
     """A gymnasium environment named on the spot, with some of its keywords varying.

@@ -322,29 +322,6 @@ def test_priorities_and_recency_multiply_in_the_chance_of_a_draw(numbered):
     np.testing.assert_array_equal(batch["weight"], 1.0)
 
 
-@pytest.mark.parametrize("beta", [0.4, 1.0])
-def test_a_corrected_weight_makes_up_for_the_priority(numbered, beta):
-    replay = filled(numbered, 8, 8)
-    priority = np.arange(1.0, 9.0)[None]
-    batch = replay.sample(
-        np.random.default_rng(0), 3, 40, priority=priority, correction=beta, fields=("age",)
-    )
-    wanted = (1.0 + batch["age"]) ** -beta
-    wanted /= wanted.mean(axis=-1, keepdims=True)
-    np.testing.assert_allclose(batch["weight"], wanted, rtol=1e-5)
-    assert batch["weight"].dtype == np.float32
-
-
-def test_fully_corrected_draws_have_the_mean_of_uniform_ones(numbered):
-    replay = filled(numbered, 8, 8)
-    priority = np.arange(1.0, 9.0)[None]
-    batch = replay.sample(
-        np.random.default_rng(0), 1, 100_000, priority=priority, correction=1.0, fields=("age",)
-    )
-    assert batch["age"].mean() > 4.5  # the old ones were preferred
-    assert (batch["age"] * batch["weight"]).mean() == pytest.approx(3.5, abs=0.03)
-
-
 def test_priorities_of_another_size_are_refused(numbered):
     with pytest.raises(ValueError, match=r"priority has shape \(1, 4\), want \(1, 5\)"):
         filled(numbered, 5, 8).sample(np.random.default_rng(0), 1, 1, priority=np.ones((1, 4)))

@@ -16,8 +16,6 @@ from typing import Any
 from reptile_agent.spec import Signal
 from reptile_agent.task import TaskFamily
 from sim import registry
-from sim.family import MujocoFamily
-from sim.gymnasium_family import GymnasiumFamily
 
 FILE = Path(__file__).parents[1] / "docs" / "families.md"
 COMMAND = "python -m tools.families_doc"
@@ -91,7 +89,7 @@ def _section(family: TaskFamily) -> str:
         ("feasible", "feasible"),
         ("held out", "draw_held_out"),
     ):
-        if _says_more(kind, method):
+        if hasattr(kind, method):
             facts.append(f"*{title}*: {_first_line(getattr(kind, method))}")
     parts = [f"## {family.name}", _first_line(kind), "\n".join(f"- {fact}" for fact in facts)]
     parts.append(_table([row for row in rows if not row["held_out"]]))
@@ -99,12 +97,6 @@ def _section(family: TaskFamily) -> str:
     if held_out:
         parts += ["Only in the split held_out:", _table(held_out)]
     return "\n\n".join([*parts, _splits(family)])
-
-
-def _says_more(kind: type, method: str) -> bool:
-    """Whether it has the method, and one that is not every family's."""
-    usual = [getattr(base, method, None) for base in (MujocoFamily, GymnasiumFamily)]
-    return getattr(kind, method, None) not in [None, *usual]
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

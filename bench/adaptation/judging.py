@@ -66,7 +66,7 @@ def conditions(
 
 @dataclass(frozen=True)
 class _Run:
-    """The same tasks, starts, courses and noise for whoever is judged."""
+    """The same tasks, starts and courses for whoever is judged, and the same noise for learners."""
 
     sim: VecSim
     """One lane per task, already reset."""

@@ -56,9 +56,9 @@ class Setting:
     """Whether the oracle is the learner, trained on the very task, or the simulator of that task in
     the model's place: where robots that stand teach nothing, the former knows no better."""
     oracle_seeds: int = 2
-    """Seeds that also train the oracle, which only anchors the score."""
+    """Seeds that also have an oracle, which only anchors the score."""
     oracle_steps: int = 400
-    """Adam steps on the task's own experience after each of the oracle's rounds."""
+    """Adam steps on the task's own experience after each of a trained oracle's rounds."""
 
     def tuned_for(self, method: str) -> Tuned:
         """The method's step sizes."""
@@ -127,7 +127,8 @@ LEGGED = dataclasses.replace(
 )
 LEGGED_TUNED = {"joint": Tuned(0.02, 2e-3), "reptile": Tuned(0.05, 4e-3)}
 """Inner step sizes by the prediction error on half_cheetah's validation split, at 0.005, 0.02, 0.05
-and 0.12 for both; epsilon as found on the arm, where 2e-3 and 4e-3 are as good for joint."""
+and 0.12 for both, and by return at two of them each (docs/protocol.md); epsilon as found on the arm,
+where 2e-3 and 4e-3 are as good for joint."""
 LEGGED_SETTING = Setting(
     LEGGED,
     curve_seeds=1,

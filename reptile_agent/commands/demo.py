@@ -24,6 +24,7 @@ from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.trainer import Trainer
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.provenance import versions
+from reptile_agent.task import objective_of
 from sim import registry
 
 FAULT = {"gain_elbow_flex": 0.45, "payload_kg": 0.25}
@@ -74,7 +75,7 @@ class Command:
         if path is None:
             return 130
         bundle = Bundle.load(path)
-        rows = parity.verify(bundle, family.objective, (1, 5, 20))
+        rows = parity.verify(bundle, objective_of(family), (1, 5, 20))
         if not all(row.passed for row in rows):
             raise UserError(f"{path} fails `reptile-agent verify`; it was not put on the robot")
         worst = max(row.value for row in rows)

@@ -12,6 +12,7 @@ import tyro
 from reptile_agent.commands.console import console, table
 from reptile_agent.export import parity
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.task import objective_of
 from sim import registry
 
 
@@ -35,7 +36,7 @@ class Command:
         bundle = Bundle.load(self.bundle)
         family = bundle.manifest.provenance.family
         try:
-            objective = registry.get(family).objective
+            objective = objective_of(registry.get(family))
         except LookupError:
             objective = None
         rows = parity.verify(bundle, objective, self.inner_steps)

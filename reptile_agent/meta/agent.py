@@ -18,7 +18,7 @@ from reptile_agent.meta.learners.temporal_difference import ActorCriticConfig
 from reptile_agent.meta.planner import Planner, PlannerConfig
 from reptile_agent.meta.policy_driver import PolicyDriver
 from reptile_agent.replay import Replay
-from reptile_agent.task import TaskFamily
+from reptile_agent.task import TaskFamily, objective_of
 
 Arrays = dict[str, np.ndarray]
 Kind = TypeVar("Kind")
@@ -85,11 +85,13 @@ def make(family: TaskFamily, config: AgentConfig, normaliser: Arrays) -> Agent:
         planning = PlannerConfig(
             horizon=family.plan_horizon, noise=noise, samples=config.samples, doubt=config.doubt
         )
-        return Agent(learner, Planner(learner, planning, family.objective), normaliser)
+        return Agent(learner, Planner(learner, planning, objective_of(family)), normaliser)
     if config.learner == "actor_critic":
         learner = make_actor_critic(robot, config.actor_critic, policy)
     else:
-        learner = ModelPolicyLearner(robot, config.model_policy, model, policy, family.objective)
+        learner = ModelPolicyLearner(
+            robot, config.model_policy, model, policy, objective_of(family)
+        )
     return Agent(learner, PolicyDriver(learner, noise), normaliser)
 
 

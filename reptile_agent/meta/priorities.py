@@ -1,7 +1,8 @@
 """Prioritized replay: what a learner was most wrong about is drawn more often.
 
-Schaul et al. 2016 (arXiv 1511.05952), proportional. The error is that of critics (TD) or of a
-model, as it was when the segment was drawn last; what was never drawn counts as the largest so far.
+Schaul et al. 2016 (arXiv 1511.05952), proportional, within each task: every task gives equally
+many segments. The error is the learner's `prediction_error` (critics: the TD error; models: a
+squared one), as it was when the segment was drawn last; never drawn counts as the largest so far.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ SMALLEST = 1e-3
 
 @dataclass
 class Priorities:
-    """Errors of everything that a replay holds."""
+    """Errors of everything that a replay holds, which has not begun to forget."""
 
     alpha: float
     """Chance of a segment: `(error + 1e-3) ** alpha` (equation 1)."""
     beta: float
-    """How far a minibatch's weights make up for that, in full at 1 (section 3.4)."""
+    """How far the weights of a draw make up for that, in full at 1 (section 3.4). They are scaled
+    to be expected to average 1, where the paper scales the largest to 1."""
     error: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     """Of the segment that begins with each transition, oldest first, [lanes, held]."""
 
@@ -64,9 +66,9 @@ def draw(
         per_lane: segments of each lane.
         priorities: how to prefer some; None: all alike.
     """
-    chances, beta = None, 0.0
+    chances = None
     if priorities is not None:
-        chances, beta = priorities.chances(replay.lanes, len(replay)), priorities.beta
+        chances = priorities.chances(replay.lanes, len(replay))
     found = replay.sample(
         rng,
         1,
@@ -75,6 +77,11 @@ def draw(
         fields=(*learner.fields, "age"),
         past_end=learner.past_end,
         priority=chances,
-        correction=beta,
     )
-    return found, found.pop("age")[:, 0]
+    age = found.pop("age")[:, 0]
+    if priorities is not None and chances is not None:
+        share = chances / chances.mean(axis=1, keepdims=True)
+        weight = share[np.arange(len(age))[:, None], age] ** -priorities.beta
+        expected = (share ** (1 - priorities.beta)).mean(axis=1, keepdims=True)
+        found["weight"] = (weight / expected).astype(np.float32)[:, None]
+    return found, age

@@ -33,7 +33,7 @@ from reptile_agent.meta.priorities import Priorities, draw
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.train_state import TrainState, restore_moments
 from reptile_agent.replay import Replay
-from reptile_agent.task import TaskFamily
+from reptile_agent.task import TaskFamily, objective_of
 from reptile_agent.transition import Batch
 
 Log = Callable[[str, float, int], None]
@@ -69,10 +69,15 @@ class Trainer:
                 f"tasks must be 1..{len(split)} (size of the train split of "
                 f"'{family.name}'), got {config.tasks}"
             )
+        if config.priority < 0 or not 0 <= config.priority_correction <= 1:
+            raise ValueError(
+                f"priority must be 0 or more and priority_correction 0..1, got "
+                f"{config.priority} and {config.priority_correction}"
+            )
         self._tasks = split[: config.tasks]
         robot = family.robot
         blank = (robot.observations, robot.actions, robot.observations, robot.references)
-        family.objective(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
+        objective_of(family)(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
         if config.guided_rounds:
             foreseeing(family.make_sim(self._tasks[:1]))
         self._adapt: Adapt = CompiledAdaptation() if config.compiled else adapt_tasks

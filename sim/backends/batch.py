@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
 from mujoco import batch
 
 from reptile_agent.spec import limits
-from reptile_agent.task import Task
+from reptile_agent.task import Task, objective_of
 from sim.backends import checks
 from sim.backends.delay_lines import position_servos
 from sim.family import MujocoFamily
@@ -40,7 +40,6 @@ class Foresight:
         self.plans, self._sim = plans, sim
         tasks = [task for task in sim.tasks for _ in range(plans)]
         self._copies = BatchSim(sim.family, tasks, unstable="terminate")
-        self._objective = of_arrays(sim.family, "objective")
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         """See `BatchSim.foresee`.
@@ -62,9 +61,9 @@ class Foresight:
             after = copies.state()
             sound = (np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
             after[~sound] = before[~sound]
-            value = self._objective(before, flat[:, t], after, reference[:, t])
+            value = copies.objective(before, flat[:, t], after, reference[:, t])
             alive &= sound
-            worst = min(0.0, float(value.min(initial=0.0, where=alive)))
+            worst = float(value.min(initial=0.0, where=alive))
             total += np.where(alive, value, worst)
             alive &= ~family.terminated(after)
             before = after
@@ -102,7 +101,9 @@ class BatchSim:
         self._allowed = np.zeros((self.num_envs, self._low.size), np.float32)
         self._ctrl, self._columns = self.batch.ctrl, _state_columns(family)
         self._delay_lines = position_servos(family.model)
-        self._reward = of_arrays(family, "reward")
+        self._reward = of_arrays(family, family.reward)
+        self.objective = of_arrays(family, objective_of(family))
+        """What plans are weighed by, of arrays, float32 [lanes]."""
         self._steps = np.zeros(self.num_envs, int)
         self._ahead = np.zeros((self.num_envs, 0, len(family.robot.references)), np.float32)
         self._at = 0
@@ -272,17 +273,15 @@ def _state_columns(family: MujocoFamily) -> slice | np.ndarray:
     return slice(int(columns[0]), int(columns[-1]) + 1) if in_a_row else columns
 
 
-def of_arrays(
-    family: MujocoFamily, name: Literal["reward", "objective"]
-) -> Callable[..., np.ndarray]:
-    """The family's reward or objective, float32 [lanes] of arrays.
+def of_arrays(family: MujocoFamily, value: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """The family's reward or objective `value`, float32 [lanes] of arrays.
 
     It is torch's; where NumPy makes the same of it, which is tried, the way through torch is
     spared.
     """
     import torch
 
-    robot, value = family.robot, cast("Callable[..., Any]", getattr(family, name))
+    robot = family.robot
     roles = (robot.observations, robot.actions, robot.observations, robot.references)
 
     def by_torch(*arrays: np.ndarray) -> np.ndarray:
@@ -297,8 +296,8 @@ def of_arrays(
     alone = [by_torch(*(array[lane] for array in tried)) for lane in range(3)]
     if wanted.shape != (3,) or not np.allclose(wanted, alone, 1e-4, 1e-5, equal_nan=True):
         raise ValueError(
-            f"family '{family.name}': {name} must give each lane its own, whatever the leading "
-            f"axes; reduce over the last axis alone, as .mean(-1) does"
+            f"family '{family.name}': {value.__name__} must give each lane its own, whatever the "
+            f"leading axes; reduce over the last axis alone, as .mean(-1) does"
         )
     try:
         found = by_numpy(*tried)

@@ -70,6 +70,15 @@ def test_every_second_lane_explores(robot):
     assert not np.array_equal(actions(0.5)[1], actions(0.0)[1])
 
 
+def test_faults_come_in_their_period_and_plans_know_them(robot):
+    stuck = [{"gain": 0.0}, {"gain": 0.2}, {"gain": 0.0}]
+    rng = np.random.default_rng(0)
+    rollout = guide(ForeseeingToy(), Toy(robot), 12, rng, faults={7: stuck})
+    moved = rollout.next_obs[..., 0] != rollout.obs[..., 0]
+    assert moved[:, :7].all()
+    np.testing.assert_array_equal(moved[:, 7:], np.array([[False], [True], [False]]).repeat(5, 1))
+
+
 def test_a_run_counts_the_plans_that_were_tried(robot):
     config = dataclasses.replace(TINY, rounds=3, guided_rounds=1)
     trainer = Trainer(Foreseeing(robot), config)

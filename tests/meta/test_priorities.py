@@ -59,6 +59,20 @@ def test_what_was_more_wrong_is_drawn_more_often_and_counts_less():
     np.testing.assert_allclose(np.array(means) / means[0], [1, 2, 4, 8], rtol=2e-3)
 
 
+@pytest.mark.parametrize("per_lane", [1, 6])
+def test_full_correction_gives_the_mean_of_even_draws_however_few_a_lane_gives(per_lane):
+    replay, priorities, rng = filled(4), Priorities(1.0, 1.0), np.random.default_rng(0)
+    priorities.chances(2, 4)
+    priorities.note(np.tile(np.arange(4), (2, 1)), np.array([[8.0, 4, 2, 1], [30.0, 1, 1, 1]]))
+    corrected, plain = [], []
+    for _ in range(4000):
+        found, age = draw(replay, Plain(), rng, per_lane, priorities)
+        corrected.append((found["weight"][:, 0] * age).mean())
+        plain.append(age.mean())
+    assert np.mean(corrected) == pytest.approx(1.5, abs=0.1)
+    assert np.mean(plain) < 0.8, "what was more wrong was preferred"
+
+
 def test_without_priorities_all_are_alike():
     found, age = draw(filled(4), Plain(), np.random.default_rng(0), 20_000)
     assert np.bincount(age[0]) / 20_000 == pytest.approx([0.25] * 4, abs=0.02)

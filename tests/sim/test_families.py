@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reptile_agent.spec import limits
-from reptile_agent.task import TaskFamily, VecSim
+from reptile_agent.task import TaskFamily, VecSim, objective_of
 from sim import registry
 from sim.backends.batch import BatchSim
 from sim.backends.delay_lines import position_servos
@@ -219,13 +219,15 @@ def test_an_encoder_that_is_off_moves_the_joint_by_that_much(arm):
     np.testing.assert_allclose(pose[1, :3], pose[0, :3], atol=0.01)
 
 
-def test_the_reward_is_torch_and_takes_any_leading_axes(family):
+@pytest.mark.parametrize("objective", [False, True])
+def test_the_reward_is_torch_and_takes_any_leading_axes(family, objective):
+    value = objective_of(family) if objective else family.reward
     robot, rng = family.robot, torch.Generator().manual_seed(0)
     sizes = (robot.observations, robot.actions, robot.observations, robot.references)
     many = [torch.randn(4, 3, len(s), generator=rng) for s in sizes]
-    reward = family.reward(*many)
+    reward = value(*many)
     assert reward.shape == (4, 3)
-    one = family.reward(*(x[2, 1] for x in many))
+    one = value(*(x[2, 1] for x in many))
     torch.testing.assert_close(one, reward[2, 1])
 
 

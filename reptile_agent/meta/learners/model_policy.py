@@ -65,7 +65,7 @@ class ModelPolicyLearner(RobotLearner):
     """Of the model: measured without the reference."""
     policy_normaliser: PolicyNormaliser
     reward: Reward
-    """Of the task family."""
+    """The objective of the task family."""
 
     sees_reference: ClassVar[bool] = True
 
