@@ -127,8 +127,8 @@ LEGGED = dataclasses.replace(
 )
 LEGGED_TUNED = {"joint": Tuned(0.02, 2e-3), "reptile": Tuned(0.05, 4e-3)}
 """Inner step sizes by the prediction error on half_cheetah's validation split, at 0.005, 0.02, 0.05
-and 0.12 for both, and by return at two of them each (docs/protocol.md); epsilon as found on the arm,
-where 2e-3 and 4e-3 are as good for joint."""
+and 0.12 for both, and by return at two of them each (docs/protocol.md); epsilon as found on the
+arm, where 2e-3 and 4e-3 are as good for joint."""
 LEGGED_SETTING = Setting(
     LEGGED,
     curve_seeds=1,

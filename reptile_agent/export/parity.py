@@ -77,7 +77,8 @@ def verify(bundle: Bundle, reward: Reward | None, inner_steps: tuple[int, ...]) 
 
     Args:
         bundle: as loaded.
-        reward: objective of its task family, to hold the planner against; None: that check is left out.
+        reward: objective of its task family, to hold the planner against; None: that check is left
+            out.
         inner_steps: numbers of inner steps (k) to compare over.
     """
     learner = learner_of(bundle)
