@@ -40,8 +40,9 @@ class Priorities:
         """
         if not self.error.size:
             self.error = np.ones((lanes, held), np.float32)
-        news = np.full((lanes, held - self.error.shape[1]), self.error.max(), np.float32)
-        self.error = np.concatenate([self.error, news], axis=1)
+        if news := held - self.error.shape[1]:
+            worst = np.full((lanes, news), self.error.max(), np.float32)
+            self.error = np.concatenate([self.error, worst], axis=1)
         return (self.error[:, ::-1] + SMALLEST) ** self.alpha
 
     def note(self, age: np.ndarray, error: np.ndarray) -> None:

@@ -28,9 +28,7 @@ class TrainState:
     """Of the replay, where it is prioritized."""
 
     def arrays(self) -> Arrays:
-        """All tensors by `<group>.<name>`: replay, normaliser, params, log_lr, outer,
-        priorities.
-        """
+        """Tensors by `<group>.<name>`: replay, normaliser, params, log_lr, outer, priorities."""
         groups: dict[str, Arrays] = {}
         if self.replay is not None:
             groups["replay"] = self.replay.state()

@@ -42,9 +42,7 @@ def config(learner: str) -> AgentConfig:
 def measured(family, sim) -> tuple[agent.Arrays, agent.Arrays]:
     """Rows of an excited round, and normalisers from them."""
     rollout = excite(sim, family.robot, family.plan_noise, STEPS, 1.5, np.random.default_rng(0))
-    names = ("obs", "action", "next_obs", "reference", "reward")
-    arrays = {name: getattr(rollout, name) for name in names}
-    rows = {name: a.reshape(-1, *a.shape[2:]) for name, a in arrays.items()}
+    rows = rollout.flat()
     return rows, agent.measure(family, rows)
 
 
