@@ -306,6 +306,22 @@ def test_plans_of_a_cheetah_on_its_back_are_worth_less_and_its_reward_is_not(nam
     np.testing.assert_allclose(cost, [0.0, 2 * half_cheetah.UPRIGHT], atol=1e-5)
 
 
+def test_plans_of_an_ant_on_its_back_or_its_side_are_worth_less_and_its_reward_is_not():
+    family = registry.get("ant")
+    parts = (family.robot.observations, family.robot.actions, family.robot.references)
+    obs, action, reference = (torch.zeros(4, len(part)) for part in parts)
+    after = obs.clone()
+    after[:, 0] = 0.5
+    # Upright, turned about the vertical, on its back, on its side.
+    half = np.sqrt(0.5)
+    turns = [[1, 0, 0, 0], [half, 0, 0, half], [0, half, half, 0], [half, 0, half, 0]]
+    after[:, 1:5] = torch.tensor(turns)
+    reward = family.reward(obs, action, after, reference)
+    assert (reward == reward[0]).all()
+    cost = reward - family.objective(obs, action, after, reference)
+    np.testing.assert_allclose(cost, np.array([0, 0, 1, 0.5]) * ant.UPRIGHT, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", CHEETAHS)
 def test_joint_0_is_crippled_in_the_held_out_split_alone(name):
     family = registry.get(name)

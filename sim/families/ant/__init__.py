@@ -34,6 +34,10 @@ BEYOND_REACH_M_S = 20.0
 """Faster than the best policies known run (some 7 m/s)."""
 FORWARD = 13
 """Column of torso_x.velocity among the observations."""
+TILT = (2, 3)
+"""Columns of torso_qx and torso_qy: both are 0 where the torso is upright."""
+UPRIGHT = 4.0
+"""What plans lose per period for qx^2 + qy^2, which is 1 on its back: as much as 4 m/s."""
 
 CRIPPLED_LEG = Variation(
     name="crippled_leg",
@@ -210,3 +214,12 @@ class Ant(MujocoFamily):
         height = next_obs[..., 0]
         healthy = (height >= HEALTHY_M[0]) & (height <= HEALTHY_M[1])
         return forward + 1.0 * healthy - 0.5 * (action * action).sum(-1)
+
+    def objective(self, obs: Array, action: Array, next_obs: Array, reference: Array) -> Array:
+        """The reward, less what it costs to roll over.
+
+        Diving forward pays for as long as a plan sees, and gymnasium's ant may lie on its back:
+        with the reward alone plans of the true dynamics end there, with this they run 2 to 5 m/s.
+        """
+        tilt = sum(next_obs[..., column] ** 2 for column in TILT)
+        return self.reward(obs, action, next_obs, reference) - UPRIGHT * tilt
