@@ -27,6 +27,9 @@ class Evidence:
     """Error of the adapted ones on the same."""
     distance: float
     """Euclidean distance of the adapted parameters from the start."""
+    plan_gain: float | None = None
+    """What plans made with the adapted parameters are thought to be worth more per control period
+    than those made with the parameters in use; None: nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Verdict:
 
     accepted: bool
     word: str
-    """accepted, not_finite, too_far, forgets, or not_better."""
+    """accepted, not_finite, too_far, forgets, not_better, or plans_worse."""
     reason: str
 
 
@@ -66,6 +69,13 @@ def judge(evidence: Evidence, config: AdaptationConfig) -> Verdict:
             False,
             "not_better",
             f"error on held-out live data {e.live_after:.3g} is not below {asked:.3g}",
+        )
+    # Written so that a gain that is not a number does not pass.
+    if e.plan_gain is not None and not e.plan_gain >= 0:
+        return Verdict(
+            False,
+            "plans_worse",
+            f"what would be planned is thought to be worth {e.plan_gain:.3g} more per period",
         )
     return Verdict(
         True,

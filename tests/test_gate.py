@@ -1,4 +1,4 @@
-"""reptile_agent.gate: adapted parameters are offered only for all of four reasons."""
+"""reptile_agent.gate: adapted parameters are offered only for all of five reasons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD = Evidence(
 )
 
 
-def verdict(**changes: float):
+def verdict(**changes: float | None):
     return judge(dataclasses.replace(GOOD, **changes), CONFIG)
 
 
@@ -60,6 +60,17 @@ def test_at_the_limit_it_is_still_accepted(changes):
 @pytest.mark.parametrize("before", [math.nan, math.inf])
 def test_where_those_in_use_predict_nothing_anything_finite_is_better(before):
     assert verdict(live_before=before, live_after=7.0).accepted
+
+
+@pytest.mark.parametrize("gain", [-1e-6, math.nan, -math.inf])
+def test_plans_that_are_thought_to_be_worse_are_refused(gain):
+    found = verdict(plan_gain=gain)
+    assert (found.accepted, found.word) == (False, "plans_worse")
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.3, None])
+def test_plans_that_are_no_worse_or_that_nobody_asked_about_pass(gain):
+    assert verdict(plan_gain=gain).accepted
 
 
 numbers = st.floats(0, 5) | st.just(math.nan) | st.just(math.inf)

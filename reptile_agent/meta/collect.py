@@ -17,6 +17,8 @@ from torch.func import vmap
 from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.online import AdaptingLanes, OnlineAdaptation
+from reptile_agent.meta.plan_gate import PlanGate
+from reptile_agent.meta.planner import Planner
 from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec, limits
 from reptile_agent.task import Task, VecSim
@@ -131,9 +133,12 @@ def drive(
     noises, minibatches = rng.spawn(2)
     plan = torch.zeros(lanes, driver.horizon, len(driver.robot.actions))
     sigma = np.array(driver.exploration)
-    adapting = None
+    adapting = plans = None
     if adaptation is not None:
-        adapting = AdaptingLanes(agent.learner, params, lanes, adaptation, minibatches)
+        asked = adaptation.config.plans if adaptation.gated else 0
+        if asked and isinstance(driver, Planner):
+            plans = PlanGate(driver, params, asked, minibatches.spawn(1)[0])
+        adapting = AdaptingLanes(agent.learner, params, lanes, adaptation, minibatches, plans)
     own = stacked or adapting is not None
     act_all = vmap(driver, in_dims=(0 if own else None, 0, 0, 0, 0))
     replay = agent.replay(steps if adapting else 1, lanes)
@@ -141,6 +146,8 @@ def drive(
     def act(obs: np.ndarray, reference: np.ndarray, first: np.ndarray) -> np.ndarray:
         nonlocal plan
         plan[torch.from_numpy(first)] = 0.0
+        if plans is not None:
+            plans.see(obs, reference, first)
         noise = noises.standard_normal((lanes, *driver.noise_shape), dtype=np.float32)
         arrays = (torch.from_numpy(obs), torch.from_numpy(reference), plan, torch.from_numpy(noise))
         action, plan, _ = act_all(params if adapting is None else adapting.live, *arrays)

@@ -16,6 +16,7 @@ from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.gate import Evidence, judge
 from reptile_agent.meta.inner_loop import InnerOptimizer, adapt_tasks
 from reptile_agent.meta.learner import Params, RobotLearner, TensorBatch, stack
+from reptile_agent.meta.plan_gate import PlanGate
 from reptile_agent.probation import Probation, ProbationConfig
 from reptile_agent.replay import Replay, with_rehearsal
 from reptile_agent.transition import Batch
@@ -85,6 +86,7 @@ class AdaptingLanes:
         lanes: robots.
         adaptation: how.
         rng: of the minibatches.
+        plans: what the gate asks about plans; None: nothing.
     """
 
     def __init__(
@@ -94,7 +96,9 @@ class AdaptingLanes:
         lanes: int,
         adaptation: OnlineAdaptation,
         rng: np.random.Generator,
+        plans: PlanGate | None = None,
     ) -> None:
+        self._plans = plans
         self._learner, self._start, self._adaptation = learner, start, adaptation
         self._rng = rng
         self.live = {name: value.clone() for name, value in stack(start, lanes).items()}
@@ -179,6 +183,11 @@ class AdaptingLanes:
             for name, value in self._start.items()
         )
         distance = torch.as_tensor(away).sqrt()
+        gain = None
+        if self._plans is not None:
+            start = vmap(self._learner.prediction_error, in_dims=(None, 0))(self._start, judged)
+            errors = torch.stack([start.mean(1), before, after])
+            gain = self._plans.gain(self.live, adapted, errors.numpy())
         for lane in range(before.shape[0]):
             verdict = judge(
                 Evidence(
@@ -187,6 +196,7 @@ class AdaptingLanes:
                     rehearsal_start=self._rehearsal_start,
                     rehearsal_after=float(remembered[lane]),
                     distance=float(distance[lane]),
+                    plan_gain=None if gain is None else float(gain[lane]),
                 ),
                 self._adaptation.config,
             )

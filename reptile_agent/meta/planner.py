@@ -82,16 +82,8 @@ class Planner:
         actions = (base + shifted + varied).clamp(c["low"], c["high"])
         offsets = actions - base
 
-        rows = actions.expand(members, *actions.shape)
-        state = obs.expand(*rows.shape[:2], obs.shape[-1])
-        value = -self.config.smoothness * self._roughness(offsets, plan[:1])
-        for t in range(self.config.horizon):
-            after = self.learner.predict(params, state, rows[:, :, t])
-            reward = self.reward(state, rows[:, :, t], after, reference[t]).mean(0)
-            doubt = self.learner.disagreement(after) * self.config.doubt
-            value = value + (reward - doubt) / self.config.horizon
-            state = after
-
+        rough = -self.config.smoothness * self._roughness(offsets, plan[:1])
+        value = self.imagine(params, obs, reference, actions, rough)
         spread = (value - value.mean()).square().mean().sqrt() + 1e-6
         weight = torch.softmax(value / (self.config.temperature * spread), dim=0)
         new_plan = torch.einsum("n,nha->ha", weight, offsets)
@@ -99,6 +91,33 @@ class Planner:
         both = (members, 1, -1)
         expected = self.learner.predict(params, obs.expand(both), action.expand(both)).mean((0, 1))
         return action, new_plan, expected
+
+    def imagine(
+        self, params: Params, obs: Tensor, reference: Tensor, actions: Tensor, value: Tensor
+    ) -> Tensor:
+        """What plans come to as the model sees it, per control period, [plans].
+
+        Args:
+            params: of the model.
+            obs: measurement now, [obs_dim].
+            reference: what to follow in the next periods, [horizon, ref_dim].
+            actions: of each plan, [plans, horizon, act_dim].
+            value: what each is worth before it begins, [plans].
+        """
+        rows = actions.expand(self.learner.config.members, *actions.shape)
+        state = obs.expand(*rows.shape[:2], obs.shape[-1])
+        for t in range(self.config.horizon):
+            after = self.learner.predict(params, state, rows[:, :, t])
+            reward = self.reward(state, rows[:, :, t], after, reference[t]).mean(0)
+            doubt = self.learner.disagreement(after) * self.config.doubt
+            value = value + (reward - doubt) / self.config.horizon
+            state = after
+        return value
+
+    def actions(self, plan: Tensor, reference: Tensor) -> Tensor:
+        """What a plan `[horizon, act_dim]` commands, [horizon, act_dim]."""
+        c = self._constants
+        return (reference @ c["base"] + plan).clamp(c["low"], c["high"])
 
     def _roughness(self, offsets: Tensor, last: Tensor) -> Tensor:
         """Mean squared change of plans [samples, horizon, act_dim] from `last` [1, act_dim] on."""
