@@ -1,4 +1,4 @@
-"""The three graphs of a dynamics learner: act, adapt, evaluate."""
+"""The four graphs of a dynamics learner: act, adapt, evaluate, value."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def build(planner: Planner, optimizer: InnerOptimizer, params: Params) -> dict[s
         "act.onnx": act_graph(planner, params),
         "adapt.onnx": adapt_graph(planner.learner, optimizer, params),
         "evaluate.onnx": evaluate_graph(planner.learner, params),
+        "value.onnx": value_graph(planner, params),
     }
     return {name: model.SerializeToString() for name, model in models.items()}
 
@@ -89,6 +90,27 @@ def evaluate_graph(learner: DynamicsLearner, params: Params) -> onnx.ModelProto:
     del batch["weight"]
     dynamic = {name: {0: "rows"} for name in batch}
     return onnx_graphs.trace(evaluate, {**_put("p.", params), **batch}, dynamic)
+
+
+def value_graph(planner: Planner, params: Params) -> onnx.ModelProto:
+    """`p.*`, obs, reference, plan [rows, horizon, act_dim] -> value [rows]."""
+    robot = planner.learner.robot
+    _, horizon, acts = planner.noise_shape
+
+    def value(inputs: Tensors) -> Tensors:
+        plan, reference = inputs["plan"], inputs["reference"]
+        actions = planner.actions(plan, reference)
+        before = torch.zeros_like(plan[:, 0, 0])
+        params = _take("p.", inputs)
+        return {"value": planner.imagine(params, inputs["obs"], reference, actions, before)}
+
+    example = {
+        **_put("p.", params),
+        "obs": torch.randn(len(robot.observations)),
+        "reference": torch.randn(horizon, len(robot.references)),
+        "plan": torch.randn(EXAMPLE_ROWS, horizon, acts),
+    }
+    return onnx_graphs.trace(value, example, {"plan": {0: "rows"}})
 
 
 def example_batch(

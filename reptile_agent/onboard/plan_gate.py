@@ -1,0 +1,77 @@
+"""What the robot would have planned with other parameters: the robot's side of `plan_evidence`."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from reptile_agent.onboard import parameters
+from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.policy import Policy
+from reptile_agent.plan_evidence import plan_gain
+
+
+class PlanGate:
+    """Plans anew along the last moments, as `reptile_agent.meta.plan_gate` does for many lanes.
+
+    Args:
+        bundle: verified.
+        states: control periods to plan along; the later half of the plans is judged, when the plan
+            that is carried from one to the next has settled.
+        seed: of the planner's noise, which both parameters share.
+    """
+
+    def __init__(self, bundle: Bundle, states: int, seed: int = 0) -> None:
+        self._seen: deque[tuple[np.ndarray, np.ndarray, bool]] = deque(maxlen=states)
+        self._policies = [Policy(bundle, seed) for _ in range(2)]
+        self._session = bundle.session("value.onnx")
+        self._entries = bundle.manifest.parameters
+        self._start = bundle.start
+
+    def see(self, obs: np.ndarray, reference: np.ndarray, first: bool) -> None:
+        """One control period: where the robot was [obs_dim], what it was to follow from there on
+        [horizon, ref_dim], and whether no unbroken stretch leads there."""
+        self._seen.append((obs, reference, first))
+
+    def __len__(self) -> int:
+        """States seen that a verdict would look at."""
+        return len(self._seen)
+
+    def gain(self, old: np.ndarray, new: np.ndarray, error: np.ndarray) -> float:
+        """What the committee thinks that the plans of `new` are worth more per control period.
+
+        Args:
+            old: parameters in use, flat.
+            new: adapted ones, flat.
+            error: on the last moments, of the start, of `old` and of `new`, [3].
+
+        Returns:
+            In units of the task's objective; nan where no model has a say, or nothing was seen.
+        """
+        gains = np.zeros(3)
+        for policy, flat in zip(self._policies, (old, new)):
+            policy.reset()
+            policy.set_parameters(flat)
+        judged = 0
+        for number, (obs, reference, first) in enumerate(self._seen):
+            for policy in self._policies:
+                if first:
+                    policy.reset()
+                policy.act(obs, reference)
+            if number < len(self._seen) // 2:
+                continue
+            plans = np.stack([policy.plan for policy in self._policies])
+            for judge, flat in enumerate((self._start, old, new)):
+                worth = self._values(flat, obs, reference, plans)
+                gains[judge] += worth[1] - worth[0]
+            judged += 1
+        return float(plan_gain(error, gains / judged)) if judged else float("nan")
+
+    def _values(
+        self, flat: np.ndarray, obs: np.ndarray, reference: np.ndarray, plans: np.ndarray
+    ) -> np.ndarray:
+        feed = {f"p.{n}": v for n, v in parameters.views(flat, self._entries).items()}
+        feed |= {"obs": obs, "reference": reference, "plan": plans}
+        (value,) = self._session.run(["value"], feed)
+        return np.asarray(value, float)
