@@ -46,9 +46,15 @@ def run(robot: RobotSpec, wanted: np.ndarray) -> np.ndarray:
 wild = st.floats(-1e6, 1e6, width=32) | st.sampled_from([-1.0, 1.0, -3.0, 3.0, 0.0])
 
 
-@given(wanted=st.lists(st.tuples(wild, wild, wild), min_size=1, max_size=60))
-def test_from_rest_no_sequence_breaks_a_limit_of_range_rate_or_acceleration(braked, wanted):
-    sent = run(braked, np.array(wanted))
+stretches = st.lists(
+    st.tuples(st.tuples(wild, wild, wild), st.integers(1, 25)), min_size=1, max_size=8
+)
+"""Commands, and for how many periods each is wanted: it takes some to reach an end."""
+
+
+@given(stretches=stretches)
+def test_from_rest_no_sequence_breaks_a_limit_of_range_rate_or_acceleration(braked, stretches):
+    sent = run(braked, np.concatenate([[command] * periods for command, periods in stretches]))
     assert (np.abs(sent) <= 1.0).all()
     steps = np.diff(sent, axis=0)
     assert np.abs(steps[:, 0]).max() <= STEP + ROUNDING
@@ -61,6 +67,8 @@ def test_it_reaches_the_end_of_the_range_and_stops_there(braked):
     sent = run(braked, np.full((60, 3), 9.0))
     assert sent[-1].tolist() == [1.0, 1.0, 1.0]
     assert (np.diff(sent[:, 1]) >= 0).all()
+    assert np.abs(np.diff(sent[:, :2], n=2, axis=0)).max() <= CHANGE + ROUNDING
+    np.testing.assert_allclose(run(braked, np.full((60, 3), -9.0)), -sent)
     assert sent[2].tolist() == pytest.approx([CHANGE, CHANGE, 1.0])
 
 
