@@ -32,6 +32,11 @@ class Signal(BaseModel):
     """Largest value that is still believed (observation) or ever sent (action)."""
     max_rate: float | None = None
     """Largest change per second of an action; None where any change is allowed."""
+    max_acceleration: float | None = None
+    """Largest change per second of an action's rate, per second; None where any is allowed."""
+    may_rest: bool = False
+    """True for an observation that may stay the same to the bit while commands change (a goal, a
+    counter): then that is no sign of a frozen sensor."""
     periodic: bool = False
     """True for an angle that has no end stops: learners see its sine and cosine."""
 
@@ -42,8 +47,10 @@ class Signal(BaseModel):
                 f"signal '{self.name}' needs finite limits with low < high, "
                 f"got [{self.low}, {self.high}]"
             )
-        if self.max_rate is not None and not 0 < self.max_rate < math.inf:
-            raise ValueError(f"signal '{self.name}' needs max_rate > 0, got {self.max_rate}")
+        for limit in ("max_rate", "max_acceleration"):
+            found = getattr(self, limit)
+            if found is not None and not 0 < found < math.inf:
+                raise ValueError(f"signal '{self.name}' needs {limit} > 0, got {found}")
         return self
 
     @property
@@ -100,6 +107,12 @@ class RobotSpec(BaseModel):
                 for a in self.actions
             ]
         )
+
+    def measured_columns(self, quantity: Quantity) -> np.ndarray:
+        """Observation of a quantity of each action's joint, int [act_dim]; -1: not measured."""
+        names = [s.name for s in self.observations]
+        wanted = [f"{a.joint}.{quantity}" for a in self.actions]
+        return np.array([names.index(name) if name in names else -1 for name in wanted])
 
     def action_reference_columns(self) -> np.ndarray:
         """Reference that each action would command directly, int [act_dim]; -1 where none is."""

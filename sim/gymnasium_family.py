@@ -216,12 +216,22 @@ def robot_of(name: str, env: gymnasium.Env) -> RobotSpec:
 
 
 def _signals(joint: str, quantity: Quantity, box: gymnasium.spaces.Box) -> tuple[Signal, ...]:
-    """One signal a component, of unknown unit; limits that are equal are set 1 apart."""
+    """One signal a component, of unknown unit; limits that are equal are set 1 apart.
+
+    Of unknown meaning, too: any of them may rest, as a goal or a counter does.
+    """
     low = np.clip(box.low.astype(float), -UNBOUNDED, UNBOUNDED).ravel()
     high = np.clip(box.high.astype(float), -UNBOUNDED, UNBOUNDED).ravel()
     high = np.where(high > low, high, low + 1.0)
     return tuple(
-        Signal(joint=f"{joint}_{i}", quantity=quantity, unit="1", low=low[i], high=high[i])
+        Signal(
+            joint=f"{joint}_{i}",
+            quantity=quantity,
+            unit="1",
+            low=low[i],
+            high=high[i],
+            may_rest=joint == "observation",
+        )
         for i in range(low.size)
     )
 

@@ -35,10 +35,16 @@ def test_limits_that_bound_nothing_are_refused_by_the_signals_name(low, high):
         signal(low=low, high=high)
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
-def test_a_rate_limit_must_be_above_zero_and_finite(rate):
-    with pytest.raises(ValidationError, match="needs max_rate > 0"):
-        signal(max_rate=rate)
+@pytest.mark.parametrize("limit", ["max_rate", "max_acceleration"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_a_limit_of_change_must_be_above_zero_and_finite(limit, value):
+    with pytest.raises(ValidationError, match=f"needs {limit} > 0"):
+        signal(**{limit: value})
+
+
+def test_a_description_without_the_newer_fields_is_read():
+    old = signal("b").model_dump(exclude={"max_acceleration", "may_rest"})
+    assert Signal.model_validate(old) == signal("b")
 
 
 def test_an_unknown_field_is_refused():
@@ -72,6 +78,11 @@ def test_columns_are_found_by_name():
     np.testing.assert_array_equal(robot.reference_columns, [1, 0])
     np.testing.assert_array_equal(robot.servo_columns(), [1, -1])
     np.testing.assert_array_equal(robot.action_reference_columns(), [0, -1])
+
+
+def test_what_is_measured_of_an_actions_joint_is_found_by_name():
+    np.testing.assert_array_equal(spec().measured_columns("velocity"), [2, -1])
+    np.testing.assert_array_equal(spec().measured_columns("position"), [1, 0])
 
 
 def test_an_effort_is_no_servo_even_where_that_effort_is_measured():

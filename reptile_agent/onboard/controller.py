@@ -6,12 +6,14 @@ new parameters may be swapped in, the policy acts, the envelope looks at the com
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.envelope import Envelope, EnvelopeConfig
+from reptile_agent.onboard.fallback import GuardedFallback
 from reptile_agent.onboard.policy import Policy
 from reptile_agent.probation import Probation, ProbationConfig
 from reptile_agent.transition import Transition
@@ -55,6 +57,7 @@ class Controller:
         self.bundle = bundle
         self.policy = Policy(bundle, seed)
         self.envelope = Envelope(bundle.manifest.robot, envelope)
+        self.fallback = GuardedFallback(bundle.manifest.robot, self.envelope.config.fallback)
         self.probation = Probation(probation)
         self.version = 0
         """Of the parameters in use; 0 is the start."""
@@ -65,11 +68,17 @@ class Controller:
         self._offered: tuple[int, np.ndarray] | None = None
         self._frozen = False
         self._last_s: float | None = None
-        self._last_measured_s: float | None = None
+        self._last_measured_s: np.ndarray | float | None = None
         self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._hold: np.ndarray | None = None
+        self._fallen: np.ndarray | None = None
+        """What the fallback sent last, [act_dim]; None where it does not drive."""
         self._good_obs: np.ndarray | None = None
         self._continues = False
+
+    @property
+    def reason(self) -> str:
+        """Why the robot falls back, and what became of that; empty where it does not."""
+        return "; ".join(filter(None, (self.envelope.fault, self.fallback.error)))
 
     @property
     def mode(self) -> str:
@@ -101,13 +110,19 @@ class Controller:
             )
         self._offered = (version, np.array(flat, np.float32))
 
-    def tick(self, now_s: float, obs: np.ndarray, measured_s: float, reference: np.ndarray) -> Tick:
+    def tick(
+        self,
+        now_s: float,
+        obs: np.ndarray,
+        measured_s: np.ndarray | float,
+        reference: np.ndarray,
+    ) -> Tick:
         """One control period.
 
         Args:
             now_s: steady clock.
-            obs: newest measurement [obs_dim].
-            measured_s: when it was received, on the same clock.
+            obs: newest measurement, float32 [obs_dim].
+            measured_s: when each signal of it, or all, was received, on the same clock; [obs_dim].
             reference: to follow in the next periods [horizon, ref_dim].
         """
         self.ticks += 1
@@ -117,15 +132,19 @@ class Controller:
         self._last_s = now_s
         even = elapsed is not None and abs(elapsed - 1) <= UNEVEN
         even = even and self._measured_one_period_after(measured_s)
-        self._last_measured_s = measured_s
+        # A copy: the caller may write into its own when the next message comes.
+        self._last_measured_s = np.array(measured_s)
         if not self.envelope.check_measurement(obs, now_s - measured_s):
-            return self._fall_back()
+            return self._fall_back(obs)
         self._good_obs = obs.copy()
 
         transition, error = None, float("nan")
         if self._last is not None:
             last_obs, action, aim = self._last
             error = float(np.abs(obs[self._columns] - aim).mean())
+            if not math.isfinite(error):
+                self.envelope.latch(f"the reward is not finite: the tracking error is {error}")
+                return self._fall_back(obs)
             if even:
                 transition = _transition(last_obs, action, obs, error, first=not self._continues)
                 # An uneven period says nothing of the parameters: its aim lies elsewhere in time.
@@ -136,13 +155,11 @@ class Controller:
 
         if not np.isfinite(reference).all():
             self.envelope.latch("the reference is not finite")
-            return self._fall_back()
+            return self._fall_back(obs)
         wanted = self.policy.act(obs, reference)
-        # The first command steps from where the robot is, no further than any other.
-        last = self.envelope.hold(obs) if self._last is None else self._last[1]
-        command = self.envelope.check_command(wanted, last)
+        command = self.envelope.check_command(wanted, self._last_sent(obs))
         if command is None:
-            return self._fall_back()
+            return self._fall_back(obs)
         self._last = (self._good_obs, command.copy(), reference[0].copy())
         return Tick(command, transition, error)
 
@@ -154,7 +171,8 @@ class Controller:
         self.envelope.reset()
         self.policy.reset()
         self.probation.reset()
-        self._last = self._hold = self._last_s = self._last_measured_s = self._good_obs = None
+        self._last = self._fallen = self._last_s = self._last_measured_s = self._good_obs = None
+        self.fallback.error = ""
         self._continues = self._frozen = False
 
     def stop(self) -> np.ndarray | None:
@@ -168,11 +186,16 @@ class Controller:
         self.probation.reset()
         self._offered, self._frozen = None, True
 
-    def _measured_one_period_after(self, measured_s: float) -> bool:
-        """Whether this measurement is new and was taken a control period after the last."""
+    def _last_sent(self, obs: np.ndarray) -> np.ndarray:
+        """The command that the next one steps from: the first, from where the robot is."""
+        return self.envelope.hold(obs) if self._last is None else self._last[1]
+
+    def _measured_one_period_after(self, measured_s: np.ndarray | float) -> bool:
+        """Whether every signal is new and was measured a control period after the last."""
         if self._last_measured_s is None:
             return False
-        return abs((measured_s - self._last_measured_s) / self._period_s - 1) <= UNEVEN
+        periods = (measured_s - self._last_measured_s) / self._period_s
+        return bool(np.all(np.abs(periods - 1) <= UNEVEN))
 
     def _swap(self) -> None:
         """Take what is offered, if nothing else is being watched."""
@@ -191,17 +214,21 @@ class Controller:
         self.rollbacks += 1
         self._offered = None
 
-    def _fall_back(self) -> Tick:
-        """Hold still where the robot was last seen; say nothing if it never was."""
+    def _fall_back(self, obs: np.ndarray) -> Tick:
+        """Let the fallback drive from what was sent last; say nothing if nothing was ever good."""
         if self.probation.outcome == "watching":
             # What led here may be the new parameters' doing.
             self.probation.fail()
             self._roll_back()
-        if self._hold is None and self._good_obs is not None:
-            self._hold = self.envelope.hold(self._good_obs)
-            self.fallbacks += 1
+        if self._good_obs is not None:
+            if self._fallen is None:
+                self.fallback.begin(self._good_obs)
+                self.fallbacks += 1
+                self._fallen = self._last_sent(self._good_obs)
+            wanted = self.fallback.command(self.envelope.believable(obs))
+            self._fallen = self.envelope.limit(wanted, self._fallen)
         self._last, self._continues = None, False
-        return Tick(self._hold, None, float("nan"))
+        return Tick(self._fallen, None, float("nan"))
 
 
 def _transition(

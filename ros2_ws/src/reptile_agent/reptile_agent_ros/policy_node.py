@@ -17,7 +17,6 @@ from rclpy.time import Time
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.onboard.controller import LATE, Controller, Tick
-from reptile_agent.onboard.envelope import EnvelopeConfig
 from reptile_agent.probation import ProbationConfig
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header
@@ -28,9 +27,9 @@ from reptile_agent_msgs.msg import Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
 from reptile_agent_ros.joints import JointError, JointReader, parse_joint_map
-from reptile_agent_ros.qos import LATCHED, NEWEST, NEWEST_SENSOR
+from reptile_agent_ros.qos import LATCHED, NEWEST, NEWEST_SENSOR, PARTIAL_SENSOR
 from reptile_agent_ros.run import run
-from reptile_agent_ros.settings import bundle_folder, declare_policy, value
+from reptile_agent_ros.settings import bundle_folder, declare_policy, envelope_config, value
 from reptile_agent_ros.track import Track
 
 STATUS_PERIOD_S = 0.2
@@ -88,13 +87,12 @@ class PolicyNode(LifecycleNode):
         bundle = Bundle.load(bundle_folder(value(self, 'bundle')))
         robot = bundle.manifest.robot
         self._joint_map = parse_joint_map(value(self, 'joint_map'))
-        self._reader = JointReader(robot, self._joint_map)
+        strict = value(self, 'strict_joints')
+        self._reader = JointReader(robot, self._joint_map, strict)
         self._track = Track(robot, self._joint_map)
         self._controller = Controller(
             bundle,
-            EnvelopeConfig(
-                max_age_s=value(self, 'max_age_s'), max_clamps=value(self, 'max_clamps')
-            ),
+            envelope_config(self),
             ProbationConfig(
                 margin=value(self, 'probation_margin'), floor=value(self, 'probation_floor')
             ),
@@ -103,9 +101,7 @@ class PolicyNode(LifecycleNode):
         self._start_sha256 = bundle.manifest.start_sha256
         self._sha256 = self._start_sha256
         self._errors = [math.nan] * ERROR_TICKS
-        self._obs: np.ndarray | None = None
-        self._measured_s = -math.inf
-        self._joint_error = ''
+        self._joint_error, self._seen = '', False
         self._tracking = False
         self._last_tick_s, self._excused = -math.inf, False
         self._said = ''
@@ -116,7 +112,12 @@ class PolicyNode(LifecycleNode):
         self._transitions = self.create_publisher(TransitionMessage, '~/transition', 50)
         self._status = self.create_publisher(PolicyStatus, '~/status', LATCHED)
         self._made = [
-            self.create_subscription(JointState, 'joint_states', self._on_joints, NEWEST_SENSOR),
+            self.create_subscription(
+                JointState,
+                'joint_states',
+                self._on_joints,
+                NEWEST_SENSOR if strict else PARTIAL_SENSOR,
+            ),
             # Twice: a latched subscription does not hear publishers that do not latch, and only
             # a latched one hears what was published before it came. Hearing twice does no harm.
             self.create_subscription(JointTrajectory, 'reference', self._on_reference, LATCHED),
@@ -175,7 +176,8 @@ class PolicyNode(LifecycleNode):
     def _begin(self) -> None:
         """Control anew: from a measurement yet to come, along a trajectory that still runs."""
         self._controller.reset()
-        self._obs, self._joint_error = None, ''
+        self._reader.forget()
+        self._joint_error, self._seen = '', False
         self._tracking = self._track.goes_on(self._now_s())
 
     def _stop(self) -> None:
@@ -193,12 +195,12 @@ class PolicyNode(LifecycleNode):
 
     def _on_joints(self, message: JointState) -> None:
         try:
-            self._obs = self._reader.read(message)
+            self._reader.take(message, self._now_s())
         except JointError as error:
             self._joint_error = str(error)
-            return
-        self._joint_error = ''
-        self._measured_s = self._now_s()
+        else:
+            if not self._seen:
+                self._joint_error = ''
 
     def _on_reference(self, message: JointTrajectory) -> None:
         stamp, now_s = Time.from_msg(message.header.stamp), self._now_s()
@@ -240,10 +242,8 @@ class PolicyNode(LifecycleNode):
 
     def _control(self) -> None:
         """One control period."""
-        if self._obs is None:
-            # Nothing was ever measured: nothing may move, and nothing is wrong yet, unless
-            # what comes cannot be read.
-            self._say(self._joint_error or WAITING)
+        reader = self._reader
+        if not self._seen and not self._is_seen():
             return
         controller, now_s = self._controller, self._now_s()
         if self._was_held_up(now_s):
@@ -251,14 +251,24 @@ class PolicyNode(LifecycleNode):
         if self._joint_error:
             controller.envelope.latch(self._joint_error)
         if not self._tracking:
-            self._track.stay(self._obs[controller.bundle.manifest.robot.reference_columns])
+            self._track.stay(reader.obs[controller.bundle.manifest.robot.reference_columns])
             self._tracking = True
         version, rollbacks = controller.version, controller.rollbacks
         reference = self._track.ahead(now_s, controller.policy.horizon)
-        tick = controller.tick(now_s, self._obs, self._measured_s, reference)
+        tick = controller.tick(now_s, reader.obs, reader.received_s, reference)
         if tick.command is not None:
             self._send(tick.command)
         self._report(tick, version, rollbacks)
+
+    def _is_seen(self) -> bool:
+        """Whether all was measured once; before, nothing moves, and nothing is wrong yet."""
+        missing = self._reader.missing
+        partly = 0 < len(missing) < self._reader.obs.size
+        names = f' to have {", ".join(missing)}; is joint_map right?' if partly else ''
+        self._seen = not missing and not self._joint_error
+        if not self._seen:
+            self._say(self._joint_error or f'{WAITING}{names}')
+        return self._seen
 
     def _was_held_up(self, now_s: float) -> bool:
         """Whether only this process's own delay makes the measurement look old.
@@ -269,7 +279,7 @@ class PolicyNode(LifecycleNode):
         period_s = self._controller.bundle.manifest.robot.control_period_s
         late = now_s - self._last_tick_s > LATE * period_s
         self._last_tick_s = now_s
-        old = now_s - self._measured_s > self._controller.envelope.config.max_age_s
+        old = now_s - self._reader.received_s.min() > self._controller.envelope.max_age_s
         self._excused = late and old and not self._excused
         return self._excused
 
@@ -300,14 +310,14 @@ class PolicyNode(LifecycleNode):
         if controller.version != version or controller.rollbacks != rollbacks:
             self._sha256 = parameters.sha256(controller.policy.parameters)
             self._publish_status()
-        self._say(controller.envelope.fault)
+        self._say(controller.reason)
 
     def _say(self, reason: str) -> None:
         """Log a new reason once, and publish it."""
         if reason != self._said:
             self._said = reason
             # Two lines, because rclpy forbids one line to log at two severities.
-            if reason == WAITING:
+            if reason.startswith(WAITING):
                 self.get_logger().info(reason)
             elif reason:
                 self.get_logger().error(reason)

@@ -14,3 +14,5 @@ NEWEST = QoSProfile(depth=1)
 """Reliable; only the newest message counts."""
 NEWEST_SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For sensors: only the newest message counts, and none is sent twice."""
+PARTIAL_SENSOR = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""For sensors whose messages hold a part each: the newest of one may not push out another's."""

@@ -8,6 +8,7 @@ from ament_index_python.packages import get_package_share_directory
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from reptile_agent.onboard.envelope import EnvelopeConfig
 
 
 def declare(
@@ -72,16 +73,46 @@ def declare_policy(node: Node) -> None:
     )
     declare(
         node,
+        'strict_joints',
+        True,
+        "Refuse joint_states that do not name the bundle's joints, all and no others; false: "
+        'ignore others, and let messages hold some joints each.',
+    )
+    declare(
+        node,
         'max_age_s',
-        0.12,
-        'Oldest measurement that is acted upon [s]; beyond it the robot holds still.',
-        between=(0.005, 2.0),
+        0.0,
+        'Oldest measurement of a joint that is acted upon [s]; beyond it the robot falls back; '
+        '0: three control periods, and no less than 0.05.',
+        between=(0.0, 2.0),
+    )
+    declare(
+        node,
+        'max_frozen',
+        -1,
+        'Samples in which a measurement may stay the same to the bit while its joint is commanded '
+        'elsewhere; 0: any number; -1: those of half a second, and no fewer than 10.',
+        between=(-1, 100_000),
+    )
+    declare(
+        node,
+        'frozen_share',
+        0.1,
+        'A command so far from what it was should move its joint, as a share of its range.',
+        between=(0.001, 1.0),
+    )
+    declare(
+        node,
+        'fallback',
+        'hold',
+        "What drives the robot when the policy may not: 'hold', 'damp' (efforts work against the "
+        "motion), or the name of an entry point of the group 'reptile_agent.fallbacks'.",
     )
     declare(
         node,
         'max_clamps',
         25,
-        'Control periods in a row in which commands may be limited before the robot holds.',
+        'Control periods in a row in which commands may be limited before the robot falls back.',
         between=(1, 10_000),
     )
     declare(
@@ -100,6 +131,22 @@ def declare_policy(node: Node) -> None:
         between=(0.0, 10.0),
     )
     declare(node, 'seed', 0, "Of the planner's noise.", between=(0, 2**31 - 1))
+
+
+def envelope_config(node: Node) -> EnvelopeConfig:
+    """The envelope that policy_node's parameters ask for.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+    max_age_s, max_frozen = value(node, 'max_age_s'), value(node, 'max_frozen')
+    return EnvelopeConfig(
+        max_age_s=max_age_s or None,
+        max_clamps=value(node, 'max_clamps'),
+        max_frozen=None if max_frozen < 0 else max_frozen,
+        frozen_share=value(node, 'frozen_share'),
+        fallback=value(node, 'fallback'),
+    )
 
 
 def declare_adapter(node: Node) -> None:

@@ -1,0 +1,69 @@
+"""A robot played by a test, and what tests of the nodes do with it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+PERIOD_S = 0.01
+
+
+class Robot:
+    """A robot played by the test: publishes joint_states, notes the commands."""
+
+    def __init__(self, peer, names: list[str]) -> None:
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import JointState
+        from std_msgs.msg import Float64MultiArray
+
+        self.names, self.commands = names, []
+        self.position = dict.fromkeys(names, 0.0)
+        self.velocity = dict.fromkeys(names, 0.0)
+        self.silent = False
+        self._message = JointState
+        self._publisher = peer.node.create_publisher(
+            JointState, "joint_states", qos_profile_sensor_data
+        )
+        peer.node.create_subscription(
+            Float64MultiArray,
+            "forward_command_controller/commands",
+            lambda message: self.commands.append(np.array(message.data)),
+            10,
+        )
+        peer.node.create_timer(PERIOD_S, self._publish)
+
+    def _publish(self) -> None:
+        if self.silent:
+            return
+        message = self._message(name=self.names)
+        message.position = [self.position.get(name, 0.0) for name in self.names]
+        message.velocity = [self.velocity.get(name, 0.0) for name in self.names]
+        self._publisher.publish(message)
+
+
+def change_state(peer, node: str, number: int) -> bool:
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    request = ChangeState.Request(transition=Transition(id=number))
+    return peer.call(ChangeState, f"{node}/change_state", request).success
+
+
+def bring_up(peer, node: str) -> None:
+    assert change_state(peer, node, 1), f"{node} did not configure"
+    assert change_state(peer, node, 3), f"{node} did not activate"
+
+
+def latched(peer, kind, topic: str) -> list:
+    """Messages of a latched topic as they come."""
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    found: list = []
+    qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    peer.node.create_subscription(kind, topic, found.append, qos)
+    return found
+
+
+def statuses(peer) -> list:
+    from reptile_agent_msgs.msg import PolicyStatus
+
+    return latched(peer, PolicyStatus, "policy_node/status")

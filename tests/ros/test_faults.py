@@ -1,0 +1,200 @@
+"""The faults of tests/onboard/test_faults.py in real processes: what may happen to policy_node."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from played_robot import Robot, bring_up, statuses
+
+PARTS = {"strict_joints": False}
+"""Of policy_node, where joint_states come in parts."""
+FLOOD = """
+import sys, time, rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import JointState
+rclpy.init()
+publisher = rclpy.create_node("flood").create_publisher(
+    JointState, "joint_states", qos_profile_sensor_data
+)
+names = sys.argv[1].split(",")
+message = JointState(name=names, position=[0.0] * len(names), velocity=[0.0] * len(names))
+count, due_s = 0, time.monotonic()
+while True:
+    publisher.publish(message)
+    count += 1
+    if count % 1000 == 0:
+        print(count, flush=True)
+    due_s = max(due_s + 1e-4, time.monotonic() - 1e-2)
+    while time.monotonic() < due_s:
+        time.sleep(0)
+"""
+"""Publishes joint_states at 10 kHz, or as fast as this machine can."""
+
+
+@pytest.fixture
+def joints(arm_bundle) -> list[str]:
+    return list(arm_bundle.manifest.robot.observed_joints)
+
+
+def begin(start_node, peer, robots: list[Robot], **parameters):
+    """policy_node in control of robots that hear the same commands."""
+    status = statuses(peer)
+    node = start_node("reptile_agent_ros.policy_node", **parameters)
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: len(robots[0].commands) > 10, "commands")
+    return node, status
+
+
+def fallback(peer, status) -> str:
+    """Wait for the fallback; returns why."""
+    peer.wait_for(lambda: status and status[-1].mode == "fallback", "fallback", timeout_s=5.0)
+    return status[-1].reason
+
+
+def resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_of_two_sources_the_one_that_falls_silent_is_named(start_node, peer, joints):
+    robots = [Robot(peer, joints[:3]), Robot(peer, [*joints[3:], "gripper"])]
+    _, status = begin(start_node, peer, robots, **PARTS)
+    robots[1].silent = True
+    reason = fallback(peer, status)
+    assert f"measurement of '{joints[3]}.position' is" in reason
+    assert "(allowed: 120 ms)" in reason
+
+
+def test_nothing_moves_before_every_source_was_heard(start_node, peer, joints):
+    robot, status = Robot(peer, joints[:3]), statuses(peer)
+    start_node("reptile_agent_ros.policy_node", **PARTS)
+    bring_up(peer, "policy_node")
+    words = f"waiting for joint_states to have {joints[3]}.position"
+    peer.wait_for(lambda: status and words in status[-1].reason, "a reason")
+    peer.spin_for(0.5)
+    assert robot.commands == []
+
+
+def test_a_frozen_sensor_is_found_while_the_robot_is_led_about(start_node, peer, joints):
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    robot = Robot(peer, joints)
+    noise, publish = np.random.default_rng(0), robot._publish
+
+    def alive() -> None:
+        for name in joints:
+            if name != joints[1]:
+                robot.position[name] = noise.uniform(-0.01, 0.01)
+            robot.velocity[name] = noise.uniform(-0.01, 0.01)
+        publish()
+
+    peer.node.create_timer(0.01, alive)
+    _, status = begin(start_node, peer, [robot])
+    peer.spin_for(1.0)
+    assert status[-1].mode == "active", "at rest a sensor may stand still"
+    publisher = peer.node.create_publisher(JointTrajectory, "reference", 10)
+    peer.wait_for(publisher.get_subscription_count, "the policy's subscription")
+    goal = JointTrajectoryPoint(positions=[0.0, 0.9, 0.0, 0.0, 0.0])
+    publisher.publish(JointTrajectory(joint_names=joints, points=[goal]))
+    reason = fallback(peer, status)
+    assert f"'{joints[1]}.position' did not change to the bit in 13 samples" in reason
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda joints: joints[1:], "joint 'shoulder_pan' of the bundle is not in joint_states"),
+        (lambda joints: [*joints, "gripper"], "joint_states has 'gripper', which is no joint"),
+        (lambda joints: [*joints, joints[2]], "joint_states names elbow_flex twice"),
+    ],
+    ids=["missing", "extra", "duplicated"],
+)
+def test_joints_that_are_not_the_bundles_lead_to_the_fallback_by_name(
+    start_node, peer, joints, spoil, words
+):
+    robot = Robot(peer, joints)
+    _, status = begin(start_node, peer, [robot], max_frozen=0)
+    robot.names = spoil(joints)
+    assert words in fallback(peer, status)
+    # One bad message is enough: good ones after it release nothing.
+    robot.names = joints
+    peer.spin_for(0.3)
+    assert status[-1].mode == "fallback"
+
+
+def test_a_single_bad_message_between_good_ones_is_not_lost(start_node, peer, joints):
+    robot = Robot(peer, joints)
+    # Where messages come in parts a few are queued; else the newest alone counts, by intent.
+    _, status = begin(start_node, peer, [robot], max_frozen=0, **PARTS)
+    robot.names = [*joints, joints[0]]
+    robot._publish()
+    robot.names = joints
+    robot._publish()
+    assert "names shoulder_pan twice" in fallback(peer, status)
+
+
+def test_ros_time_that_jumps_by_hours_misses_no_tick(start_node, peer, joints):
+    from rosgraph_msgs.msg import Clock
+
+    robot = Robot(peer, joints)
+    clock = peer.node.create_publisher(Clock, "/clock", 10)
+    _, status = begin(start_node, peer, [robot], use_sim_time=True, max_frozen=0)
+    peer.wait_for(clock.get_subscription_count, "the policy's clock")
+    ticks, missed, at_s = status[-1].ticks, status[-1].missed, time.monotonic()
+    for second in (7200, 3600, 10_800, 1, 7200):
+        message = Clock()
+        message.clock.sec = second
+        clock.publish(message)
+        peer.spin_for(0.4)
+        assert status[-1].header.stamp.sec == second, "the node's time did jump"
+    peer.wait_for(lambda: status[-1].ticks > ticks + 40, "more ticks")
+    rate_hz = (status[-1].ticks - ticks) / (time.monotonic() - at_s)
+    assert rate_hz == pytest.approx(25, rel=0.2)
+    assert (status[-1].mode, status[-1].missed - missed) == ("active", 0)
+
+
+def test_an_unknown_fallback_does_not_configure_and_says_which_there_are(start_node, peer):
+    from played_robot import change_state
+
+    node = start_node("reptile_agent_ros.policy_node", fallback="sit")
+    assert not change_state(peer, "policy_node", 1)
+    assert "there is no fallback 'sit' (there are: damp, hold)" in node.output()
+
+
+def test_a_flood_of_measurements_neither_slows_control_nor_fills_memory(
+    start_node, peer, joints, tmp_path
+):
+    status = statuses(peer)
+    node = start_node("reptile_agent_ros.policy_node", max_frozen=0)
+    with (tmp_path / "flood.txt").open("w+") as output:
+        flood = subprocess.Popen([sys.executable, "-c", FLOOD, ",".join(joints)], stdout=output)
+        try:
+            bring_up(peer, "policy_node")
+            peer.wait_for(lambda: status and status[-1].ticks > 50, "ticks", timeout_s=20.0)
+            ticks, missed, at_s = status[-1].ticks, status[-1].missed, time.monotonic()
+            before_mib = resident_mib(node.process.pid)
+            published = int((tmp_path / "flood.txt").read_text().split()[-1])
+            peer.spin_for(5.0)
+            duration_s = time.monotonic() - at_s
+            rate_hz = (status[-1].ticks - ticks) / duration_s
+            grown_mib = resident_mib(node.process.pid) - before_mib
+            published = int((tmp_path / "flood.txt").read_text().split()[-1]) - published
+        finally:
+            flood.kill()
+            flood.wait()
+    print(
+        f"{published / duration_s:.0f} messages/s, control at {rate_hz:.1f} Hz, "
+        f"{status[-1].missed - missed} missed, {grown_mib:+.2f} MiB"
+    )
+    assert published / duration_s > 1000, "that was no flood"
+    assert rate_hz == pytest.approx(25, rel=0.1)
+    assert status[-1].mode == "active"
+    assert not math.isnan(status[-1].tracking_error)
+    assert grown_mib < 2.0
