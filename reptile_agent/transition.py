@@ -23,6 +23,9 @@ class Transition:
     """True where this transition does not continue the one before, bool [lanes]."""
     terminated: np.ndarray | None = None
     """True where the episode ended for good in this transition, bool [lanes]; None: nowhere."""
+    reference: np.ndarray | None = None
+    """What was to be followed from `obs` on, float32 [lanes, horizon, ref_dim]; None: not known. A
+    replay does not keep it."""
 
 
 Batch = dict[str, np.ndarray]

@@ -25,6 +25,11 @@ UNEVEN = 0.3
 for the transition to be learned from."""
 
 
+_Last = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of the period before: measurement [obs_dim], command [act_dim] and reference [horizon, ref_dim].
+"""
+
+
 @dataclass(frozen=True)
 class Tick:
     """What one control period came to."""
@@ -69,7 +74,7 @@ class Controller:
         self._frozen = False
         self._last_s: float | None = None
         self._last_measured_s: np.ndarray | float | None = None
-        self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._last: _Last | None = None
         self._fallen: np.ndarray | None = None
         """What the fallback sent last, [act_dim]; None where it does not drive."""
         self._good_obs: np.ndarray | None = None
@@ -140,13 +145,13 @@ class Controller:
 
         transition, error = None, float("nan")
         if self._last is not None:
-            last_obs, action, aim = self._last
-            error = float(np.abs(obs[self._columns] - aim).mean())
+            _, _, aim = self._last
+            error = float(np.abs(obs[self._columns] - aim[0]).mean())
             if not math.isfinite(error):
                 self.envelope.latch(f"the reward is not finite: the tracking error is {error}")
                 return self._fall_back(obs)
             if even:
-                transition = _transition(last_obs, action, obs, error, first=not self._continues)
+                transition = _transition(self._last, obs, error, first=not self._continues)
                 # An uneven period says nothing of the parameters: its aim lies elsewhere in time.
                 if self.probation.tick(error):
                     self._roll_back()
@@ -160,7 +165,7 @@ class Controller:
         command = self.envelope.check_command(wanted, self._last_sent(obs))
         if command is None:
             return self._fall_back(obs)
-        self._last = (self._good_obs, command.copy(), reference[0].copy())
+        self._last = (self._good_obs, command.copy(), np.array(reference, np.float32))
         return Tick(command, transition, error)
 
     def reset(self) -> None:
@@ -231,14 +236,14 @@ class Controller:
         return Tick(self._fallen, None, float("nan"))
 
 
-def _transition(
-    obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, error: float, first: bool
-) -> Transition:
+def _transition(last: _Last, next_obs: np.ndarray, error: float, first: bool) -> Transition:
     """One lane; on board the reward is minus the tracking error."""
+    obs, action, reference = last
     return Transition(
         obs=obs[None],
         action=action[None],
         next_obs=next_obs[None].copy(),
         reward=np.array([-error], np.float32),
         first=np.array([first]),
+        reference=reference[None],
     )

@@ -29,25 +29,34 @@ def transition_message(
         observation=floats(transition.obs[0]),
         action=floats(transition.action[0]),
         next_observation=floats(transition.next_obs[0]),
+        reference=[] if transition.reference is None else floats(transition.reference[0]),
         reward=float(transition.reward[0]),
         parameters_version=version,
         start_sha256=start_sha256,
     )
 
 
-def read_transition(message: TransitionMessage, continues: bool) -> Transition:
-    """A message as a one-lane transition; replay checks shapes and finiteness.
+def read_transition(message: TransitionMessage, continues: bool, references: int = 1) -> Transition:
+    """A message as a one-lane transition; the adapter checks shapes and finiteness.
 
     Args:
         message: as it came.
         continues: whether it is the one after the last; else one was lost in between.
+        references: signals that the robot follows.
+
+    Raises:
+        ValueError: the reference is not of whole rows.
     """
+    reference = np.array(message.reference, np.float32)
+    if reference.size % references:
+        raise ValueError(f'reference has {reference.size} numbers, no rows of {references}')
     return Transition(
         obs=np.array(message.observation, np.float32)[None],
         action=np.array(message.action, np.float32)[None],
         next_obs=np.array(message.next_observation, np.float32)[None],
         reward=np.array([message.reward], np.float32),
         first=np.array([message.first or not continues]),
+        reference=reference.reshape(1, -1, references) if reference.size else None,
     )
 
 
