@@ -110,9 +110,7 @@ def _read(path: Path, checks: Checks, signed: bool) -> tuple[dict[str, bytes], M
     raise AssertionError("the last attempt returns or raises")
 
 
-def _read_once(
-    folder: Folder, checks: Checks, signed: bool
-) -> tuple[dict[str, bytes], Manifest]:
+def _read_once(folder: Folder, checks: Checks, signed: bool) -> tuple[dict[str, bytes], Manifest]:
     with checks.of(f"manifest.json: schema version {SCHEMA_VERSION}, fields, ranges"):
         data = _read_manifest(folder)
         manifest = _parse_manifest(folder.path / "manifest.json", data)

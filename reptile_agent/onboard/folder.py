@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -63,15 +64,14 @@ class Folder:
             raise BundleError(f"{self.path}: {name!r} is no name of a file in it; export again")
         try:
             handle = os.open(name, PLAIN, dir_fd=self._handle)
-        except FileNotFoundError:
-            return None
         except OSError as error:
-            if not os.path.islink(self.path / name):
-                raise BundleError(
-                    f"{self.path / name} cannot be read ({error.strerror}); copy the bundle again"
-                ) from None
+            if error.errno in (errno.ENOENT, errno.ELOOP):  # ELOOP: it is a link
+                return None
+            raise BundleError(
+                f"{self.path / name} cannot be read ({error.strerror}); copy the bundle again"
+            ) from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
             return None
         with open(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return None
             return file.read(at_most + 1)

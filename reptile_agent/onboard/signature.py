@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,16 @@ def check(path: Path, files: Mapping[str, bytes], key: Path) -> None:
         )
 
 
-def sign(path: Path, private_key: Path, password: str | None = None) -> bytes:
-    """The signature of a bundle's folder, to be written to `model.sig` in it.
+def sign(
+    path: Path, names: Iterable[str], private_key: Path, password: str | None = None
+) -> bytes:
+    """The signature of some files of a folder, to be written to `model.sig` in it.
+
+    Args:
+        path: of the folder.
+        names: of the bundle's files; whatever else lies there is not signed.
+        private_key: PEM.
+        password: of the private key.
 
     Raises:
         ModuleNotFoundError: the library is not installed.
@@ -84,11 +92,22 @@ def sign(path: Path, private_key: Path, password: str | None = None) -> bytes:
         from model_signing import hashing, signing
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}; {MEND}") from None
-    config = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
+    try:
+        config = signing.Config().use_elliptic_key_signer(
+            private_key=private_key, password=password
+        )
+    except Exception as error:  # the library, and the one below it, raise many types
+        raise ValueError(
+            f"{private_key} is no private key that can sign ({error}); `reptile-agent sign --help` "
+            f"says how to make one"
+        ) from None
     config.set_hashing_config(_hashing(hashing.Config()))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / FILE
-        config.sign(path, file)
+        copy, file = Path(folder) / "bundle", Path(folder) / FILE
+        copy.mkdir()
+        for name in names:
+            (copy / name).write_bytes((path / name).read_bytes())
+        config.sign(copy, file)
         return file.read_bytes()
 
 

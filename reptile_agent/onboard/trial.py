@@ -68,34 +68,31 @@ def try_graphs(
 def _ask(path: Path, request: bytes, checks: Checks) -> tuple[str, ...]:
     """The checks that were passed, all of them."""
     status, output, said = child.run(CHILD, request=request, wall_s=WALL_S)
-    trying, passed, done = "the first check", [], False
-    for line in output.splitlines():
-        answer = _parse(line)
-        done = "done" in answer
-        trying = answer.get("trying", trying)
-        if "passed" in answer:
-            passed.append(answer["passed"])
-        elif "refused" in answer:
-            checks.passed += passed
-            checks.failed = answer["refused"]
-            graph, _, check = answer["refused"].partition(": ")
-            raise BundleError(
-                f"{path / graph} was refused ({check}): {answer['why']}; export the bundle again"
-            )
-        elif "missing" in answer:
-            raise BundleError(
-                f"the graphs of {path} cannot be tried here: {answer['missing']}; install it by "
-                f"pip install 'reptile-agent'"
-            )
-    if status != 0 or not done:
-        checks.passed += passed
-        checks.failed = trying
-        graph, _, check = trying.partition(": ")
-        raise BundleError(
-            f"{path / graph} was refused: the process that tried it {_ending(status)} at "
-            f"'{check}'{f' ({said})' if said else ''}; export the bundle again"
-        )
+    answers = [_parse(line) for line in output.splitlines()]
+    passed = [f"{a['graph']}: {a['passed']}" for a in answers if {"graph", "passed"} <= a.keys()]
+    passed.sort(key=lambda check: check.split(":")[0])  # by graph: they were tried side by side
     checks.passed += passed
+    for answer in answers:
+        if "missing" in answer:
+            raise BundleError(
+                f"the graphs of {path} cannot be tried here: {answer['missing']}; pip install "
+                f"'reptile-agent'"
+            )
+        if {"graph", "refused", "why"} <= answer.keys():
+            checks.failed = f"{answer['graph']}: {answer['refused']}"
+            raise BundleError(
+                f"{path / answer['graph']} was refused ({answer['refused']}): {answer['why']}; "
+                f"export the bundle again"
+            )
+    if status != 0 or not answers or "done" not in answers[-1]:
+        # Graphs are tried side by side: it may have been any of those that were under way.
+        tried = [f"{a['graph']}: {a['trying']}" for a in answers if {"graph", "trying"} <= a.keys()]
+        open_ones = [check for check in tried if check not in passed] or ["before the first check"]
+        checks.failed = ", ".join(open_ones)
+        raise BundleError(
+            f"{path} was refused: the process that tried its graphs {_ending(status)} at "
+            f"{checks.failed}{f' ({said})' if said else ''}; export the bundle again"
+        )
     return tuple(passed)
 
 

@@ -4,8 +4,9 @@
 
 Started by `reptile_agent.onboard.trial`. The request is a line of JSON, `limits` and `graphs`
 (name, bytes, inputs, outputs), and the graphs' bytes behind it. The answer is lines of JSON on
-stdout: `trying` and `passed` name a check, `refused` says why one fails, `missing` what is not
-installed here; `done` comes last. No answer to a check is an answer, too: the process died of it.
+stdout: of each `graph`, `trying` and `passed` name a check, `refused` one that fails and `why`;
+`missing` says what is not installed here; `done` comes last. No answer to a check is an answer,
+too: the process died of it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import os
 import resource
 import sys
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
-from typing import Any, BinaryIO, TextIO
+from typing import Any
 
 from reptile_agent.onboard import graph_rules
 
@@ -28,7 +30,7 @@ FREE_LENGTHS = {"k": 2, "rows": 3}
 def main() -> None:
     """Answer one request."""
     # What libraries print goes to stderr: stdout is for answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.dup(1)
     os.dup2(2, 1)
     header = json.loads(sys.stdin.buffer.readline())
     _limit(header["limits"])
@@ -36,12 +38,16 @@ def main() -> None:
         protobuf = onnx_protobuf()
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        print(json.dumps({"missing": str(error)}), file=answers)
+        _say(answers, missing=str(error))
         return
-    for graph in header["graphs"]:
-        if not _try(protobuf, graph, sys.stdin.buffer, answers):
-            return
-    print(json.dumps({"done": True}), file=answers)
+    # Side by side: onnxruntime lets go of the interpreter while it makes a session.
+    graphs = [(graph, sys.stdin.buffer.read(graph["bytes"])) for graph in header["graphs"]]
+    threads = [Thread(target=_try, args=(protobuf, *graph, answers)) for graph in graphs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _say(answers, done="yes")
 
 
 def onnx_protobuf() -> ModuleType:
@@ -74,9 +80,13 @@ def _limit(limits: dict[str, int]) -> None:
         resource.setrlimit(what, (most, most))
 
 
-def _try(protobuf: ModuleType, graph: dict[str, Any], source: BinaryIO, answers: TextIO) -> bool:
-    """Make every check of one graph; False where one fails."""
-    data = source.read(graph["bytes"])
+def _say(answers: int, **answer: str) -> None:
+    """One write, so that lines of threads do not mix, and none is lost in a buffer."""
+    os.write(answers, json.dumps(answer).encode() + b"\n")
+
+
+def _try(protobuf: ModuleType, graph: dict[str, Any], data: bytes, answers: int) -> None:
+    """Make the checks of one graph, up to one that fails."""
     inputs, outputs = graph["inputs"], graph["outputs"]
     model = protobuf.ModelProto()
     made: list[Any] = []
@@ -93,15 +103,13 @@ def _try(protobuf: ModuleType, graph: dict[str, Any], source: BinaryIO, answers:
         ("one run in a process of its own", lambda: _run(made[0], inputs, outputs)),
     )
     for what, check in checks:
-        name = f"{graph['name']}: {what}"
-        print(json.dumps({"trying": name}), file=answers)
+        _say(answers, graph=graph["name"], trying=what)
         try:
             check()
         except Exception as error:  # whatever it is, it is the graph's fault
-            print(json.dumps({"refused": name, "why": _sentence(error)}), file=answers)
-            return False
-        print(json.dumps({"passed": name}), file=answers)
-    return True
+            _say(answers, graph=graph["name"], refused=what, why=_sentence(error))
+            return
+        _say(answers, graph=graph["name"], passed=what)
 
 
 def _session(data: bytes) -> Any:
