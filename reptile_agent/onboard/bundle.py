@@ -113,7 +113,7 @@ def _read(path: Path, checks: Checks, signed: bool) -> tuple[dict[str, bytes], M
 def _read_once(folder: Folder, checks: Checks, signed: bool) -> tuple[dict[str, bytes], Manifest]:
     with checks.of(f"manifest.json: schema version {SCHEMA_VERSION}, fields, ranges"):
         data = _read_manifest(folder)
-        manifest = _parse_manifest(folder.path / "manifest.json", data)
+        manifest = parse_manifest(folder.path / "manifest.json", data)
     files = {"manifest.json": data}
     for name in manifest.files:
         with checks.of(f"{name}: size and sha256"):
@@ -138,7 +138,16 @@ def _read_manifest(folder: Folder) -> bytes:
     return data
 
 
-def _parse_manifest(file: Path, data: bytes) -> Manifest:
+def parse_manifest(file: Path, data: bytes) -> Manifest:
+    """The manifest in some bytes.
+
+    Args:
+        file: where they come from, for messages.
+        data: JSON.
+
+    Raises:
+        BundleError: it is none, of another schema version, or says what cannot be.
+    """
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:

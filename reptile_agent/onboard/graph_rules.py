@@ -119,12 +119,12 @@ def check_interface(
         ("inputs", inputs, model.graph.input),
         ("outputs", outputs, model.graph.output),
     ):
-        names = [value.name for value in values]
+        names = [_text(value.name) for value in values]
         if sorted(names) != sorted(promised):
             odd = min(set(names) ^ set(promised), default=names[0] if names else "")
             raise GraphError(f"has other {role} than the manifest says, for one {_short(odd)}")
-        for value in values:
-            _check_value(value, promised[value.name])
+        for name, value in zip(names, values):
+            _check_value(value, promised[name])
 
 
 def graphs(model: Any) -> Iterator[tuple[Any, int]]:
@@ -144,7 +144,7 @@ def graphs(model: Any) -> Iterator[tuple[Any, int]]:
 def operators(model: Any) -> set[str]:
     """Operators of a model, graphs inside graphs included, as `domain::Name` or `Name`."""
     return {
-        f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        f"{_text(node.domain)}::{_text(node.op_type)}" if node.domain else _text(node.op_type)
         for graph, _ in graphs(model)
         for node in graph.node
     }
@@ -179,6 +179,12 @@ def _check_value(value: Any, promised: list[int | str]) -> None:
         )
 
 
-def _short(text: str) -> str:
+def _text(text: str | bytes) -> str:
+    """A text of a graph; protobuf gives bytes where it is not UTF-8."""
+    return text if isinstance(text, str) else repr(text)
+
+
+def _short(text: str | bytes) -> str:
     """Quoted, on one line, cut: it comes from the file."""
+    text = _text(text)
     return repr(text if len(text) <= 60 else text[:60] + "...")
