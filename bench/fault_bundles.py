@@ -187,9 +187,7 @@ def _no_nodes(model: onnx.ModelProto) -> None:
 
 
 def _too_many_nodes(model: onnx.ModelProto) -> None:
-    model.graph.node.extend(
-        helper.make_node("Neg", ["obs"], [f"many{i}"]) for i in range(20_001)
-    )
+    model.graph.node.extend(helper.make_node("Neg", ["obs"], [f"many{i}"]) for i in range(20_001))
 
 
 def _other_input(model: onnx.ModelProto) -> None:

@@ -73,9 +73,7 @@ def check(path: Path, files: Mapping[str, bytes], key: Path) -> None:
         )
 
 
-def sign(
-    path: Path, names: Iterable[str], private_key: Path, password: str | None = None
-) -> bytes:
+def sign(path: Path, names: Iterable[str], private_key: Path, password: str | None = None) -> bytes:
     """The signature of some files of a folder, to be written to `model.sig` in it.
 
     Args:
@@ -94,11 +92,14 @@ def sign(
         raise ModuleNotFoundError(f"{error}; {MEND}") from None
     try:
         config = signing.Config().use_elliptic_key_signer(
-            private_key=private_key, password=password
+            private_key=private_key,
+            # It says str, and hands it to a library that takes bytes.
+            password=password.encode() if password else None,  # type: ignore[arg-type]
         )
     except Exception as error:  # the library, and the one below it, raise many types
+        said = " ".join(str(error).split())
         raise ValueError(
-            f"{private_key} is no private key that can sign ({error}); `reptile-agent sign --help` "
+            f"{private_key} is no private key that can sign ({said}); `reptile-agent sign --help` "
             f"says how to make one"
         ) from None
     config.set_hashing_config(_hashing(hashing.Config()))

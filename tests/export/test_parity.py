@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from reptile_agent.export import dynamics_graphs
 from reptile_agent.export.parity import learner_of, verify
