@@ -30,8 +30,8 @@ class Folder:
             self._handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise BundleError(
-                f"no bundle at {path} ({error.strerror}), so there is no manifest.json; name a "
-                f"folder that `reptile-agent export` wrote"
+                f"no bundle at {path}: it has no manifest.json ({error.strerror}); name a folder "
+                f"that `reptile-agent export` wrote"
             ) from None
 
     def __enter__(self) -> Folder:

@@ -81,6 +81,15 @@ def test_a_broken_bundle_is_refused_and_what_is_active_drives_on(bundle_path, tm
     np.testing.assert_array_equal(act(), before)
 
 
+def test_what_was_checked_before_the_refusal_is_told(bundle_path, tmp_path):
+    checks = Checks()
+    FAULTS["truncated"](bundle_path, tmp_path / "broken")
+    with pytest.raises(BundleError):
+        Bundle.load(tmp_path / "broken", checks=checks)
+    assert checks.passed[1:] == ["act.onnx: size and sha256"]
+    assert checks.failed == "adapt.onnx: size and sha256"
+
+
 def test_an_undamaged_bundle_passes_every_check_by_name(bundle_path):
     checks = Checks()
     Bundle.load(bundle_path, checks=checks)
