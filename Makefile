@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv workspace lint test demo bundle clean
+.PHONY: help venv workspace lint test demo bundle fuzz clean
 
 ifdef ROS_DISTRO
 unexport ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION RMW_IMPLEMENTATION
@@ -77,6 +77,13 @@ bundle: venv ## train the bundle that the ROS package ships anew
 	@$(ENV); rm -rf runs/arm; reptile-agent train arm --out runs/arm
 	@$(ENV); reptile-agent export runs/arm --out ros2_ws/src/reptile_agent/bundle/arm
 	@$(ENV); reptile-agent verify ros2_ws/src/reptile_agent/bundle/arm
+
+FUZZ_SECONDS ?= 60
+
+fuzz: venv ## malformed bundles by atheris, FUZZ_SECONDS (60) for each of three targets
+	@.venv/bin/python -m pip install -q --no-build-isolation -c constraints.txt -e '.[fuzz]'
+	@$(ENV); for target in manifest rules bundle; do \
+		python -m tools.fuzz_bundle $$target --seconds $(FUZZ_SECONDS); done
 
 clean: ## away with what was built (.venv stays)
 	rm -rf ros2_ws/build ros2_ws/install ros2_ws/log build .pytest_cache .ruff_cache .hypothesis

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import numpy as np
@@ -172,26 +169,17 @@ def bundle(bundle_path: Path):
 @pytest.fixture
 def edit_manifest() -> Callable[..., None]:
     """Change a bundle's manifest by a function of its JSON document."""
+    from bench.fault_bundles import edit_manifest
 
-    def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-        file = bundle / "manifest.json"
-        document = json.loads(file.read_text())
-        change(document)
-        file.write_text(json.dumps(document))
-
-    return edit
+    return edit_manifest
 
 
 @pytest.fixture
-def replace_file(edit_manifest) -> Callable[[Path, str, bytes], None]:
+def replace_file() -> Callable[[Path, str, bytes], None]:
     """Put another file into a bundle, and its hash and size into the manifest."""
+    from bench.fault_bundles import replace_file
 
-    def replace(bundle: Path, name: str, data: bytes) -> None:
-        (bundle / name).write_bytes(data)
-        entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        edit_manifest(bundle, lambda document: document["files"].update({name: entry}))
-
-    return replace
+    return replace_file
 
 
 @pytest.fixture(scope="session")

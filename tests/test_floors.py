@@ -10,7 +10,7 @@ import pytest
 SOURCES = Path(__file__).parent.parent / "ros2_ws/src"
 SHARED = {
     *("adaptation", "onboard", "provenance", "replay", "spec", "task", "transition"),
-    *("gate", "probation"),
+    *("atomic", "gate", "probation"),
 }
 
 

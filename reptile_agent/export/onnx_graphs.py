@@ -136,19 +136,6 @@ def loop(step: onnx.ModelProto, state: list[str], per_step: list[str]) -> onnx.M
     return model
 
 
-def operators(model: onnx.ModelProto) -> set[str]:
-    """Operators of a model, graphs inside graphs included, as `domain::Name` or `Name`."""
-    found: set[str] = set()
-    graphs = [model.graph]
-    while graphs:
-        for node in graphs.pop().node:
-            found.add(f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    graphs.append(attribute.g)
-    return found
-
-
 def _renamed(
     value: onnx.ValueInfoProto, name: str, leading: str | None = None
 ) -> onnx.ValueInfoProto:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
+from reptile_agent.atomic import atomic_write_folder
 from reptile_agent.export import dynamics_graphs
 from reptile_agent.meta.inner_loop import step_sizes
 from reptile_agent.meta.planner import Planner
@@ -87,29 +86,9 @@ def write_bundle(trainer: Trainer, path: Path) -> Manifest:
         ),
     )
     files["manifest.json"] = manifest.model_dump_json(indent=1).encode()
-    _write_folder(path, files)
+    atomic_write_folder(path, files)
     return manifest
 
 
 def _entries(tensors: dict[str, np.ndarray]) -> tuple[TensorEntry, ...]:
     return tuple(TensorEntry(name=n, shape=tuple(t.shape)) for n, t in tensors.items())
-
-
-def _write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """All files or none: written beside, then renamed into place."""
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, data in files.items():
-        with open(partial / name, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    if path.exists():
-        old = path.with_name(f".{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(path, old)
-        os.replace(partial, path)
-        shutil.rmtree(old)
-    else:
-        os.replace(partial, path)

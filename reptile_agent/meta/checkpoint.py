@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from reptile_agent.atomic import atomic_write
 
 FORMAT = "reptile-agent-checkpoint-1"
 
@@ -30,18 +31,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> N
         {name: np.asarray(a, order="C") for name, a in arrays.items()},
         metadata={"format": FORMAT, "state": json.dumps(state)},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    atomic_write(path, data)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

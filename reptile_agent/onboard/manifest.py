@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,7 +18,9 @@ MAX_FILE_BYTES = 64 * 2**20
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class FileEntry(_Model):
@@ -31,8 +33,8 @@ class FileEntry(_Model):
 class TensorEntry(_Model):
     """One tensor of the graphs' interface, float32."""
 
-    name: str
-    shape: tuple[int, ...]
+    name: str = Field(min_length=1, max_length=200)
+    shape: tuple[Annotated[int, Field(ge=1, le=2**24)], ...] = Field(max_length=8)
 
     @property
     def size(self) -> int:
@@ -67,9 +69,13 @@ class Manifest(_Model):
     """Everything about a bundle but the numbers in its files."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    """Another one is refused."""
     files: dict[str, FileEntry]
+    """Of all files but the manifest itself and a signature."""
     robot: RobotSpec
+    """Its signals, and their limits and units."""
     learner: Literal["dynamics"]
+    """What is learned, and so what the graphs do."""
     hyperparameters: dict[str, Any]
     """Of the learner and of the planner, as trained."""
     normaliser: dict[str, list[float]]
@@ -94,6 +100,10 @@ class Manifest(_Model):
         wanted = {*GRAPHS, *TENSORS}
         if set(self.files) != wanted:
             raise ValueError(f"files must be {sorted(wanted)}, got {sorted(self.files)}")
+        for role in ("parameters", "optimizer_state"):
+            names = [entry.name for entry in getattr(self, role)]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{role} name a tensor twice")
         if set(self.lr_scale) != {p.name for p in self.parameters}:
             raise ValueError("lr_scale must name every parameter once")
         return self

@@ -117,9 +117,15 @@ def test_a_bundle_that_is_not_there_or_damaged_is_refused(tmp_path, capsys, arm_
     document = json.loads(capsys.readouterr().out)
     assert document["passed"]
     assert any("k=20" in row["check"] for row in document["rows"])
+    checks = [row["check"] for row in document["rows"]]
+    for what in ("size and sha256", "operators on the allow-list", "no external data", "session"):
+        assert sum(what in check for check in checks) >= 3, what
     (copy / "adapt.onnx").write_bytes((copy / "adapt.onnx").read_bytes()[:-1] + b"\0")
     assert call("verify", str(copy)) == 2
-    assert "adapt.onnx does not have the sha256 of the manifest" in capsys.readouterr().err
+    found = capsys.readouterr()
+    assert "adapt.onnx does not have the sha256 of the manifest" in found.err
+    assert "adapt.onnx: size and sha256" in found.out
+    assert "FAILED" in found.out
 
 
 def test_ctrl_c_saves_and_resume_goes_on(tmp_path):

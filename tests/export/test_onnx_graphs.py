@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 import reptile_agent
 from reptile_agent.export import onnx_graphs
+from reptile_agent.onboard import graph_rules
 
 
 def run(model: onnx.ModelProto, **feed: torch.Tensor) -> dict[str, np.ndarray]:
@@ -96,14 +97,14 @@ def test_the_loop_is_to_the_bit_the_step_called_k_times(traced):
 
 def test_operators_are_seen_inside_loops_and_by_their_domain(traced):
     looped = onnx_graphs.loop(traced, ["w"], ["x", "y"])
-    inside = onnx_graphs.operators(traced)
-    assert inside - {"Scan"} <= onnx_graphs.operators(looped)
-    assert onnx_graphs.operators(looped) - inside == {"Scan"}
+    inside = graph_rules.operators(traced)
+    assert inside - {"Scan"} <= graph_rules.operators(looped)
+    assert graph_rules.operators(looped) - inside == {"Scan"}
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
     graph = helper.make_graph(
         [helper.make_node("Gelu", ["x"], ["y"], domain="other")], "g", [], [out]
     )
-    assert onnx_graphs.operators(helper.make_model(graph)) == {"other::Gelu"}
+    assert graph_rules.operators(helper.make_model(graph)) == {"other::Gelu"}
 
 
 def test_a_tiny_constant_is_not_optimised_away():
@@ -127,7 +128,7 @@ def test_graphs_keep_to_the_standard_domain(bundle_path):
     for graph in ("act.onnx", "adapt.onnx", "evaluate.onnx"):
         model = onnx.load(bundle_path / graph)
         assert [opset.domain for opset in model.opset_import] == [""]
-        assert not [name for name in onnx_graphs.operators(model) if "::" in name]
+        assert not [name for name in graph_rules.operators(model) if "::" in name]
 
 
 def test_minibatches_may_have_any_number_of_rows_and_steps(bundle):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reptile_agent.export import onnx_graphs
-from reptile_agent.export.parity import ALLOWED_OPERATORS
+from reptile_agent.onboard.graph_rules import ALLOWED_OPERATORS, operators
 from reptile_agent.task import objective_of
 from sim import registry
 
@@ -23,7 +23,7 @@ def test_a_reward_exports_within_the_allowed_operators(name, objective):
     signals = (robot.observations, robot.actions, robot.observations, robot.references)
     inputs = {role: torch.rand(3, len(s)) for role, s in zip(roles, signals)}
     graph = onnx_graphs.trace(lambda t: {"value": value(*t.values())}, inputs)
-    assert onnx_graphs.operators(graph) <= ALLOWED_OPERATORS
+    assert operators(graph) <= ALLOWED_OPERATORS
     session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     fresh = {role: torch.randn(3, len(s)) for role, s in zip(roles, signals)}
     # An input that a reward does not look at is not in its graph's way.

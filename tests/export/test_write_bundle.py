@@ -34,26 +34,6 @@ def test_the_manifest_says_where_the_start_comes_from(bundle):
     assert scale["w0"] == scale["w1"] == 1.0
 
 
-def test_an_older_bundle_is_replaced_whole(tmp_path):
-    write_bundle._write_folder(tmp_path / "b", {"manifest.json": b"1", "old": b"2"})
-    write_bundle._write_folder(tmp_path / "b", {"manifest.json": b"3"})
-    assert [file.name for file in (tmp_path / "b").iterdir()] == ["manifest.json"]
-    assert (tmp_path / "b" / "manifest.json").read_bytes() == b"3"
-    assert [file.name for file in tmp_path.iterdir()] == ["b"]
-
-
-def test_a_write_that_dies_leaves_the_old_bundle(tmp_path, monkeypatch):
-    write_bundle._write_folder(tmp_path / "b", {"manifest.json": b"1"})
-
-    def full(*_):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(write_bundle.os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
-        write_bundle._write_folder(tmp_path / "b", {"manifest.json": b"2"})
-    assert (tmp_path / "b" / "manifest.json").read_bytes() == b"1"
-
-
 def test_a_folder_that_is_no_bundle_is_not_overwritten(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="exists and is no bundle; name another folder"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 
 import numpy as np
 import pytest
@@ -181,12 +180,6 @@ def test_a_rehearsal_that_is_not_finite_is_refused(bundle_copy, replace_file):
     refused(bundle_copy, "rehearsal.safetensors has values that are not finite", "export again")
 
 
-def test_a_graph_that_onnxruntime_cannot_read_is_named(bundle_copy, replace_file):
-    replace_file(bundle_copy, "adapt.onnx", b"not a graph")
-    with pytest.raises(BundleError, match=re.escape(str(bundle_copy / "adapt.onnx"))):
-        Bundle.load(bundle_copy).session("adapt.onnx")
-
-
 def test_size_and_hash_are_checked_before_a_byte_is_parsed(bundle_copy, monkeypatch):
     data = bytearray((bundle_copy / "start.safetensors").read_bytes())
     data[3] ^= 0xFF
@@ -222,3 +215,47 @@ def test_step_sizes_carry_each_parameters_factor(bundle):
 
 def test_the_starts_hash_is_that_of_its_floats(bundle):
     assert hashlib.sha256(bundle.start.tobytes()).hexdigest() == bundle.manifest.start_sha256
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(bundle_copy, monkeypatch):
+    from reptile_agent.atomic import atomic_write_folder
+    from reptile_agent.onboard.folder import Folder
+
+    files = {file.name: file.read_bytes() for file in bundle_copy.iterdir()}
+    read, seen = Folder.read, []
+
+    def read_and_replace(self, name, at_most):
+        seen.append(name)
+        if len(seen) == 3:
+            atomic_write_folder(bundle_copy, files)  # the open folder's files are gone
+        return read(self, name, at_most)
+
+    monkeypatch.setattr(Folder, "read", read_and_replace)
+    assert Bundle.load(bundle_copy).start.size
+    assert len(seen) > len(files), "it was read again"
+
+
+def test_a_pipe_in_a_files_place_does_not_make_the_reader_wait(bundle_copy):
+    import os
+
+    (bundle_copy / "act.onnx").unlink()
+    os.mkfifo(bundle_copy / "act.onnx")
+    refused(bundle_copy, "act.onnx is missing or no plain file")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["parameters"].append(d["parameters"][0]), "parameters name a tensor twice"),
+        (lambda d: d["parameters"][0].update(shape=[0]), "parameters.0.shape.0"),
+        (lambda d: d["parameters"][0].update(shape=[1] * 9), "parameters.0.shape"),
+        (lambda d: d["lr_scale"].update(w0=math.nan), "lr_scale.w0"),
+        (lambda d: d["normaliser"].update(x=[math.inf]), "normaliser.x.0"),
+        (lambda d: d.update({"a\nb" * 99: 1}), "Extra inputs"),
+    ],
+)
+def test_a_manifest_with_numbers_that_cannot_be_is_refused(
+    bundle_copy, edit_manifest, change, words
+):
+    edit_manifest(bundle_copy, change)
+    refused(bundle_copy, "manifest.json", words)

@@ -1,0 +1,80 @@
+"""What each graph of a bundle must take and give, by its manifest: names and shapes, float32."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from reptile_agent.onboard.manifest import Manifest, TensorEntry
+
+Shape = tuple[int | str, ...]
+"""Lengths of the axes; a name where the length is free."""
+MAX_ELEMENTS = 2**24
+"""Of one tensor, free axes not counted: 64 MiB."""
+MAX_TOTAL = 2**25
+"""Of all inputs of one graph."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Inputs and outputs of one graph."""
+
+    inputs: dict[str, Shape]
+    outputs: dict[str, Shape]
+
+
+def interfaces(manifest: Manifest) -> dict[str, Interface]:
+    """The interface of `act.onnx`, `adapt.onnx` and `evaluate.onnx`.
+
+    Raises:
+        ValueError: a tensor would be larger than any robot needs.
+    """
+    robot, segment = manifest.robot, manifest.segment
+    obs, act = len(robot.observations), len(robot.actions)
+    horizon, samples = manifest.plan.horizon, manifest.plan.samples
+    params = _prefixed("p.", manifest.parameters)
+    state = _prefixed("s.", manifest.optimizer_state)
+    segments: dict[str, Shape] = {
+        "obs": ("rows", obs),
+        "action": ("rows", segment, act),
+        "next_obs": ("rows", segment, obs),
+    }
+    found = {
+        "act.onnx": Interface(
+            params
+            | {
+                "obs": (obs,),
+                "reference": (horizon, len(robot.references)),
+                "plan": (horizon, act),
+                "noise": (samples, horizon, act),
+            },
+            {"action": (act,), "new_plan": (horizon, act), "expected": (obs,)},
+        ),
+        "adapt.onnx": Interface(
+            params
+            | state
+            | {name: ("k", *shape) for name, shape in segments.items()}
+            | {"weight": ("k", "rows")}
+            | {f"lr.{entry.name}": () for entry in manifest.parameters},
+            {f"new.{name}": shape for name, shape in (params | state).items()}
+            | {"loss": ("k",), "grad_norm": ("k",)},
+        ),
+        "evaluate.onnx": Interface(params | segments, {"error": ("rows",)}),
+    }
+    for graph, interface in found.items():
+        _check_sizes(graph, interface.inputs)
+    return found
+
+
+def _prefixed(prefix: str, entries: tuple[TensorEntry, ...]) -> dict[str, Shape]:
+    return {prefix + entry.name: entry.shape for entry in entries}
+
+
+def _check_sizes(graph: str, tensors: dict[str, Shape]) -> None:
+    sizes = {n: math.prod(x for x in s if isinstance(x, int)) for n, s in tensors.items()}
+    largest = max(sizes, key=lambda name: sizes[name])
+    if sizes[largest] > MAX_ELEMENTS or sum(sizes.values()) > MAX_TOTAL:
+        raise ValueError(
+            f"{graph} would take {sum(sizes.values())} numbers, '{largest}' alone "
+            f"{sizes[largest]} (allowed: {MAX_TOTAL}, {MAX_ELEMENTS})"
+        )
