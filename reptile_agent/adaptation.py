@@ -45,7 +45,7 @@ class AdaptationConfig(BaseModel):
     """The gate asks for a rehearsal error below (1 + rehearsal_margin) times the start's. Rehearsal
     is of all tasks: a model that has found out which one it drives predicts the others worse."""
 
-    plans: int = Field(default=0, ge=0, le=1000)
+    plans: int = Field(default=4, ge=0, le=1000)
     """The gate lets the planner plan along so many last control periods, with the adapted
     parameters and with those in use, and refuses plans that look worse (`plan_evidence`); 0: it
     does not. For learners that plan."""

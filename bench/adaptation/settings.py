@@ -100,7 +100,15 @@ INNER_LR = (0.02, 0.05, 0.12, 0.25)
 EPSILON = (1e-3, 2e-3, 8e-3)
 """Outer step sizes that it is then tried with, at the inner step size that was best."""
 ADAPTATION = AdaptationConfig(
-    inner_steps=10, inner_lr=0.05, batch=48, rehearsal=0, window=100, tau=50.0, holdout=8, period=10
+    inner_steps=10,
+    inner_lr=0.05,
+    batch=48,
+    rehearsal=0,
+    window=100,
+    tau=50.0,
+    holdout=8,
+    period=10,
+    plans=0,
 )
 TRAIN = TrainConfig(
     adaptation=ADAPTATION,

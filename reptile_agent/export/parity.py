@@ -74,7 +74,9 @@ def verify(bundle: Bundle, reward: Reward | None, inner_steps: tuple[int, ...]) 
     rng = torch.Generator().manual_seed(1)
     params = _perturbed(bundle, rng)
     if reward is not None:
-        rows.append(_act_row(bundle, learner, reward, params, rng))
+        planner = _planner_of(bundle, learner, reward)
+        rows.append(_act_row(bundle, planner, params, rng))
+        rows.append(_value_row(bundle, planner, params, rng))
     rows += [_adapt_row(bundle, learner, params, k, rng) for k in inner_steps]
     return [*rows, _evaluate_row(bundle, learner, params, rng)]
 
@@ -87,13 +89,14 @@ def _perturbed(bundle: Bundle, rng: torch.Generator) -> Params:
     }
 
 
-def _act_row(
-    bundle: Bundle, learner: DynamicsLearner, reward: Reward, params: Params, rng: torch.Generator
-) -> Row:
+def _planner_of(bundle: Bundle, learner: DynamicsLearner, reward: Reward) -> Planner:
     settings = dict(bundle.manifest.hyperparameters["planner"])
     settings["noise"] = tuple(settings["noise"])
-    planner = Planner(learner, PlannerConfig(**settings), reward)
-    robot, (_, horizon, acts) = learner.robot, planner.noise_shape
+    return Planner(learner, PlannerConfig(**settings), reward)
+
+
+def _act_row(bundle: Bundle, planner: Planner, params: Params, rng: torch.Generator) -> Row:
+    robot, (_, horizon, acts) = planner.robot, planner.noise_shape
     inputs = {
         "obs": 0.3 * torch.randn(len(robot.observations), generator=rng),
         "reference": 0.3 * torch.randn(horizon, len(robot.references), generator=rng),
@@ -104,6 +107,19 @@ def _act_row(
     feed = {f"p.{name}": value for name, value in params.items()} | inputs
     found = _run(bundle, "act.onnx", ["action", "new_plan", "expected"], feed)
     return Row("act.onnx against torch", max(map(_relative, found, wanted)), 1e-3)
+
+
+def _value_row(bundle: Bundle, planner: Planner, params: Params, rng: torch.Generator) -> Row:
+    robot, (_, horizon, acts) = planner.robot, planner.noise_shape
+    obs = 0.3 * torch.randn(len(robot.observations), generator=rng)
+    reference = 0.3 * torch.randn(horizon, len(robot.references), generator=rng)
+    plans = 0.05 * torch.randn(ROWS, horizon, acts, generator=rng)
+    actions = planner.actions(plans, reference)
+    wanted = planner.imagine(params, obs, reference, actions, torch.zeros(ROWS))
+    feed = {f"p.{name}": value for name, value in params.items()}
+    feed |= {"obs": obs, "reference": reference, "plan": plans}
+    (found,) = _run(bundle, "value.onnx", ["value"], feed)
+    return Row("value.onnx against torch", _relative(found, wanted), 1e-3)
 
 
 def _adapt_row(

@@ -24,7 +24,7 @@ class Interface:
 
 
 def interfaces(manifest: Manifest) -> dict[str, Interface]:
-    """The interface of `act.onnx`, `adapt.onnx` and `evaluate.onnx`.
+    """The interface of every graph.
 
     Raises:
         ValueError: a tensor would be larger than any robot needs.
@@ -60,6 +60,15 @@ def interfaces(manifest: Manifest) -> dict[str, Interface]:
             | {"loss": ("k",), "grad_norm": ("k",)},
         ),
         "evaluate.onnx": Interface(params | segments, {"error": ("rows",)}),
+        "value.onnx": Interface(
+            params
+            | {
+                "obs": (obs,),
+                "reference": (horizon, len(robot.references)),
+                "plan": ("rows", horizon, act),
+            },
+            {"value": ("rows",)},
+        ),
     }
     for graph, interface in found.items():
         _check_sizes(graph, interface.inputs)

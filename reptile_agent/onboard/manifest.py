@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.spec import RobotSpec
 
-SCHEMA_VERSION = 1
-GRAPHS = ("act.onnx", "adapt.onnx", "evaluate.onnx")
+SCHEMA_VERSION = 2
+GRAPHS = ("act.onnx", "adapt.onnx", "evaluate.onnx", "value.onnx")
 TENSORS = ("start.safetensors", "rehearsal.safetensors")
 MAX_FILE_BYTES = 64 * 2**20
 """No file of a bundle may be larger; a start of a robot is a few hundred kilobytes."""
@@ -68,7 +68,7 @@ class Provenance(_Model):
 class Manifest(_Model):
     """Everything about a bundle but the numbers in its files."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     """Another one is refused."""
     files: dict[str, FileEntry]
     """Of all files but the manifest itself and a signature."""

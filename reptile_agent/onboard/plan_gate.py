@@ -31,7 +31,8 @@ class PlanGate:
 
     def see(self, obs: np.ndarray, reference: np.ndarray, first: bool) -> None:
         """One control period: where the robot was [obs_dim], what it was to follow from there on
-        [horizon, ref_dim], and whether no unbroken stretch leads there."""
+        [horizon, ref_dim], and whether no unbroken stretch leads there.
+        """
         self._seen.append((obs, reference, first))
 
     def __len__(self) -> int:

@@ -69,6 +69,11 @@ class Policy:
         return self._flat.copy()
 
     @property
+    def plan(self) -> np.ndarray:
+        """What is planned, relative to the reference's own commands, [horizon, act_dim]; a view."""
+        return self._plan
+
+    @property
     def expected(self) -> np.ndarray:
         """Measurement that the model expected after the last action; overwritten by the next."""
         return self._expected
