@@ -28,7 +28,8 @@ def layer_distances(
     """Relative distance of each layer: `||adapted - start|| / (lr_scale * max(||start||, floor))`.
 
     Args:
-        adapted, start: parameter tensors by name, the same names and shapes.
+        adapted: parameter tensors by name.
+        start: the same names and shapes.
         lr_scale: factor on the inner step size of each.
     """
     norms = {name: float(np.linalg.norm(value)) for name, value in start.items()}

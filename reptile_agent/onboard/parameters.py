@@ -51,7 +51,8 @@ def distances(
     flat: np.ndarray, start: np.ndarray, manifest: Manifest
 ) -> tuple[float, dict[str, float]]:
     """Euclidean distance of `flat` from `start`, and the relative one of each tensor."""
-    layers = layer_distances(
-        views(flat, manifest.parameters), views(start, manifest.parameters), manifest.lr_scale
-    )
-    return float(np.linalg.norm(flat - start)), layers
+    new, old = views(flat, manifest.parameters), views(start, manifest.parameters)
+    # What is not finite gives a distance that is not: the caller refuses it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        layers = layer_distances(new, old, manifest.lr_scale)
+        return float(np.linalg.norm(flat - start)), layers

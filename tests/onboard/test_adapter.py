@@ -12,8 +12,9 @@ from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.export.parity import learner_of
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop, step_sizes
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.adapter import CHUNK_STEPS, Adapter
+from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.inner_steps import CHUNK_STEPS
 from reptile_agent.transition import Transition
 
 FAULT = {"gain_shoulder_lift": 0.3, "gain_elbow_flex": 0.4, "payload_kg": 0.2}
