@@ -74,11 +74,14 @@ class Spool:
                 kept.size,
             )
         kept = kept[-self.records :]
+        kept["first"][:1] = 1
         self.restored = [_transition(row) for row in kept]
         """What was found, oldest first; `first` where it does not continue the one before."""
         # What was read goes into one whole segment, so that no damage is met twice. Should the
         # process end in between, records are there twice, and are known by their number.
-        atomic_write(self.folder / SEGMENTS[0], self._header + kept.tobytes())
+        atomic_write(
+            self.folder / SEGMENTS[0], self._header + b"".join(_sealed(row) for row in kept)
+        )
         (self.folder / SEGMENTS[1]).unlink(missing_ok=True)
         self._next = int(kept["number"][-1]) + 1 if kept.size else 0
         self._side, self._count = 0, kept.size
@@ -102,11 +105,10 @@ class Spool:
         row["terminated"] = transition.terminated is not None and transition.terminated[0]
         for name in ("obs", "action", "next_obs", "reward"):
             row[name] = getattr(transition, name)[0]
-        data = row.tobytes()
         try:
             if self._count >= self.records:
                 self._turn()
-            self._write(data[:-4] + struct.pack("<I", zlib.crc32(data[:-4])))
+            self._write(_sealed(row))
         except OSError:
             self.close()
             raise
@@ -164,7 +166,6 @@ class Spool:
         _, at = np.unique(rows["number"], return_index=True)
         rows = rows[at]
         rows["first"][1:] |= np.diff(rows["number"].astype(np.int64)) != 1
-        rows["first"][:1] = 1
         return rows, lost
 
     def _read_segment(self, file: Path) -> tuple[np.ndarray, int]:
@@ -180,9 +181,10 @@ class Spool:
         whole = len(data) // size
         torn = 1 if len(data) % size else 0
         rows = np.frombuffer(data, self._record, whole).copy()
-        intact = np.array([_intact(row.tobytes()) for row in rows], bool)
+        intact = np.array([_sealed(row) == row.tobytes() for row in rows], bool)
         for name in ("obs", "action", "next_obs", "reward"):
-            intact &= np.isfinite(rows[name].reshape(whole, -1)).all(axis=1)
+            finite = np.isfinite(rows[name])
+            intact &= finite.all(axis=1) if finite.ndim > 1 else finite
         return rows[intact], int((~intact).sum()) + torn
 
     def _check_header(self, file: Path, head: bytes) -> None:
@@ -240,8 +242,10 @@ def _record_type(robot: RobotSpec) -> np.dtype:
     )
 
 
-def _intact(record: bytes) -> bool:
-    return struct.pack("<I", zlib.crc32(record[:-4])) == record[-4:]
+def _sealed(row: np.ndarray) -> bytes:
+    """A record with its checksum."""
+    data = row.tobytes()[:-4]
+    return data + struct.pack("<I", zlib.crc32(data))
 
 
 def _transition(row: np.ndarray) -> Transition:
