@@ -98,7 +98,7 @@ class Controller:
         distance, layers = parameters.distances(flat, self.bundle.start, manifest)
         outside = breach(distance, layers, manifest.adaptation)
         if outside is not None:
-            raise ValueError(f"offered parameters refused: {outside[1]}")
+            raise ValueError(f"offered parameters are outside the trust region: {outside[1]}")
         self._offered = (version, np.array(flat, np.float32))
 
     def tick(self, now_s: float, obs: np.ndarray, measured_s: float, reference: np.ndarray) -> Tick:
