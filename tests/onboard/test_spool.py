@@ -242,6 +242,7 @@ def test_killed_while_it_writes_it_loses_nothing_that_was_written(robot, tmp_pat
         child = subprocess.Popen(
             [sys.executable, "-c", FILL, str(tmp_path), robot.model_dump_json()],
             stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
         )
         assert child.stdout is not None
         child.stdout.readline()
