@@ -125,8 +125,8 @@ def _pushes(bundle: Bundle, count: int) -> dict[str, float]:
     """Time to remember one transition, without and with a spool, and the spool's bytes."""
     rng, robot, found = np.random.default_rng(0), bundle.manifest.robot, {}
     obs, act = len(robot.observations), len(robot.actions)
-    rows = [rng.standard_normal((1, size)).astype(np.float32) for size in (obs, act, obs)]
-    transition = Transition(*rows, np.zeros(1, np.float32), np.zeros(1, bool))
+    seen, done, after = (rng.standard_normal((1, n)).astype(np.float32) for n in (obs, act, obs))
+    transition = Transition(seen, done, after, np.zeros(1, np.float32), np.zeros(1, bool))
     with tempfile.TemporaryDirectory() as folder:
         for name, spool in (("memory", None), ("spool", Path(folder))):
             adapter = Adapter(bundle, spool=spool)
