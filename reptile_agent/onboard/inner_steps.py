@@ -17,8 +17,8 @@ from reptile_agent.onboard.manifest import Manifest, TensorEntry
 
 CHUNK_STEPS = 1
 """Inner steps in one run of the graph; deadline, figures and cancellation are looked at in between.
-The graph would take any number: five at a time save 6 % (k = 20 of 48 segments, p50 23.1 ms instead
-of 24.5 ms on a busy machine), and would overrun the deadline by up to four steps."""
+The graph would take any number: five at a time save 6 to 12 % (docs/decisions/03), and overrun the
+deadline by up to four steps."""
 
 Stop = Literal["done", "deadline", "not_finite", "diverged", "cancelled"]
 """Why stepping ended: all steps taken; no time left; loss or gradient not finite; gradient beyond
