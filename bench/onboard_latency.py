@@ -83,8 +83,8 @@ def _child(args: Args, runtime: str) -> list[dict]:
 def _onnxruntime(args: Args) -> list[dict]:
     """What runs on the robot: Policy and the adapter's steps; torch is never imported."""
     from reptile_agent.adaptation import AdaptationConfig
-    from reptile_agent.onboard.adapter import InnerSteps
     from reptile_agent.onboard.bundle import Bundle
+    from reptile_agent.onboard.inner_steps import InnerSteps
     from reptile_agent.onboard.policy import Policy
 
     bundle = Bundle.load(args.bundle)

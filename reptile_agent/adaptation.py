@@ -39,6 +39,16 @@ class AdaptationConfig(BaseModel):
     """Where each adaptation begins: at the meta-learned start, or at the last accepted."""
     max_distance: float = Field(default=3.0, gt=0)
     """Trust region: largest Euclidean distance of the parameters from the start."""
+    max_layer_distance: float | None = Field(default=0.4, gt=0)
+    """Trust region of each parameter tensor: largest distance from the start as a multiple of its
+    norm there and of its lr_scale (`reptile_agent.trust_region`); None: none. What the arm's gate
+    accepted on training and validation tasks came to 0.12 at most. Only the robot honours it."""
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """An adaptation stops and is refused when the gradient norm, before clipping, exceeds this;
+    None: never. Only the robot honours it."""
+    patience: int | None = Field(default=None, ge=1)
+    """An adaptation stops and is refused when the loss has risen so many steps in a row; None:
+    never. Minibatches differ, so that a step or two say little. Only the robot honours it."""
     margin: float = Field(default=0.0, ge=0, lt=1)
     """The gate asks for a live error below (1 - margin) times the old one."""
     rehearsal_margin: float = Field(default=8.0, ge=0)

@@ -96,7 +96,9 @@ def _alone(folder: Path) -> Iterator[int]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
+    # Whoever may plant a link here may not choose what is overwritten through it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o644), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

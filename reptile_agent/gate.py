@@ -6,11 +6,13 @@ that predict the last moments worse, forget what simulation taught, or wander of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.trust_region import breach
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,25 @@ class Evidence:
     """Error of the adapted ones on the same."""
     distance: float
     """Euclidean distance of the adapted parameters from the start."""
+    layers: Mapping[str, float] = field(default_factory=dict)
+    """Relative distance of each layer (`trust_region.layer_distances`); empty: not judged."""
     plan_gain: float | None = None
     """What plans made with the adapted parameters are thought to be worth more per control period
     than those made with the parameters in use; None: nobody asked."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Everything that was measured, by name; a layer's distance as `layer.<name>`."""
+        asked = {} if self.plan_gain is None else {"plan_gain": self.plan_gain}
+        return {
+            "live_before": self.live_before,
+            "live_after": self.live_after,
+            "rehearsal_start": self.rehearsal_start,
+            "rehearsal_after": self.rehearsal_after,
+            "distance": self.distance,
+            **{f"layer.{name}": value for name, value in self.layers.items()},
+            **asked,
+        }
 
 
 @dataclass(frozen=True)
@@ -38,47 +56,45 @@ class Verdict:
 
     accepted: bool
     word: str
-    """accepted, not_finite, too_far, forgets, not_better, or plans_worse."""
+    """accepted, not_finite, too_far, layer_too_far, forgets, not_better, or plans_worse."""
     reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """All that was measured, whatever decided."""
 
 
 def judge(evidence: Evidence, config: AdaptationConfig) -> Verdict:
     """Accept only what is finite, near the start, remembers simulation, and predicts better."""
-    e = evidence
-    values = (e.live_before, e.live_after, e.rehearsal_start, e.rehearsal_after, e.distance)
-    if not np.isfinite(values[1:]).all():
-        return Verdict(False, "not_finite", "the adapted parameters or their errors are not finite")
-    if e.distance > config.max_distance:
-        return Verdict(
-            False,
-            "too_far",
-            f"distance {e.distance:.3g} from the start exceeds max_distance "
-            f"{config.max_distance:.3g}",
-        )
+    refused = _objection(evidence, config)
+    if refused is not None:
+        return Verdict(False, *refused, figures=evidence.figures)
+    before, after = evidence.live_before, evidence.live_after
+    reason = f"error on held-out live data {before:.3g} -> {after:.3g}"
+    return Verdict(True, "accepted", reason, evidence.figures)
+
+
+def _objection(e: Evidence, config: AdaptationConfig) -> tuple[str, str] | None:
+    """The first reason to refuse: a word and a sentence."""
+    values = (e.live_after, e.rehearsal_start, e.rehearsal_after, e.distance, *e.layers.values())
+    if not np.isfinite(values).all():
+        return "not_finite", "the adapted parameters or their errors are not finite"
+    outside = breach(e.distance, e.layers, config)
+    if outside is not None:
+        return outside
     allowed = (1 + config.rehearsal_margin) * e.rehearsal_start
     if e.rehearsal_after > allowed:
-        return Verdict(
-            False,
+        return (
             "forgets",
             f"error on simulation data {e.rehearsal_after:.3g} exceeds {allowed:.3g} "
             f"(start: {e.rehearsal_start:.3g})",
         )
     asked = (1 - config.margin) * e.live_before
     if np.isfinite(e.live_before) and not e.live_after < asked:
-        return Verdict(
-            False,
+        return (
             "not_better",
             f"error on held-out live data {e.live_after:.3g} is not below {asked:.3g}",
         )
     # Written so that a gain that is not a number does not pass.
     if e.plan_gain is not None and not e.plan_gain >= 0:
-        return Verdict(
-            False,
-            "plans_worse",
-            f"what would be planned is thought to be worth {e.plan_gain:.3g} more per period",
-        )
-    return Verdict(
-        True,
-        "accepted",
-        f"error on held-out live data {e.live_before:.3g} -> {e.live_after:.3g}",
-    )
+        worth = f"{e.plan_gain:.3g} more per control period"
+        return "plans_worse", f"what would be planned is thought to be worth {worth}, below 0"
+    return None

@@ -84,3 +84,27 @@ def test_nothing_is_accepted_against_any_of_the_limits(before, after, start, reh
         assert rehearsed <= 1.5 * start
         assert after < 0.9 * before or not math.isfinite(before)
     assert found.accepted == (found.word == "accepted")
+
+
+def test_a_layer_out_of_its_trust_region_is_refused():
+    config = CONFIG.model_copy(update={"max_layer_distance": 0.5})
+    far = dataclasses.replace(GOOD, layers={"w": 0.1, "b": 0.6})
+    assert judge(far, config).word == "layer_too_far"
+    assert judge(dataclasses.replace(GOOD, layers={"b": 0.5}), config).accepted
+    lost = dataclasses.replace(GOOD, layers={"b": math.nan})
+    assert judge(lost, config).word == "not_finite"
+
+
+@pytest.mark.parametrize("live_after", [0.5, 2.0])
+def test_a_verdict_lists_all_figures_whatever_decided(live_after):
+    evidence = dataclasses.replace(GOOD, live_after=live_after, layers={"w": 0.1}, plan_gain=3.0)
+    figures = judge(evidence, CONFIG).figures
+    assert figures == {
+        "live_before": 1.0,
+        "live_after": live_after,
+        "rehearsal_start": 0.2,
+        "rehearsal_after": 0.25,
+        "distance": 1.0,
+        "layer.w": 0.1,
+        "plan_gain": 3.0,
+    }

@@ -88,7 +88,7 @@ class OnBoard:
             if tick.transition is not None:
                 self._adapter.remember(tick.transition)
             if controller.mode != "active":
-                self._adapter.replay.clear()
+                self._adapter.forget()
             elif controller.ticks % self._adapter.config.period == 0 and self._adapter.ready:
                 self._adapt(self._adapter)
         return controller.envelope.hold(obs) if tick.command is None else tick.command

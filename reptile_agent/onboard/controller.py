@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.envelope import Envelope, EnvelopeConfig
 from reptile_agent.onboard.fallback import GuardedFallback
 from reptile_agent.onboard.policy import Policy
 from reptile_agent.probation import Probation, ProbationConfig
 from reptile_agent.transition import Transition
+from reptile_agent.trust_region import breach
 
 LATE = 1.5
 """A tick that comes after more than so many periods missed one."""
@@ -107,12 +109,10 @@ class Controller:
             raise ValueError(f"got {flat.size} parameters, the bundle has {self.bundle.start.size}")
         if not np.isfinite(flat).all():
             raise ValueError("offered parameters are not finite")
-        distance = float(np.linalg.norm(flat - self.bundle.start))
-        if distance > manifest.adaptation.max_distance:
-            raise ValueError(
-                f"offered parameters are {distance:.3g} from the start, beyond max_distance "
-                f"{manifest.adaptation.max_distance:.3g}"
-            )
+        distance, layers = parameters.distances(flat, self.bundle.start, manifest)
+        outside = breach(distance, layers, manifest.adaptation)
+        if outside is not None:
+            raise ValueError(f"offered parameters are outside the trust region: {outside[1]}")
         self._offered = (version, np.array(flat, np.float32))
 
     def tick(

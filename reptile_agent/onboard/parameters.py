@@ -6,7 +6,8 @@ import hashlib
 
 import numpy as np
 
-from reptile_agent.onboard.manifest import TensorEntry
+from reptile_agent.onboard.manifest import Manifest, TensorEntry
+from reptile_agent.trust_region import layer_distances
 
 
 def views(flat: np.ndarray, entries: tuple[TensorEntry, ...]) -> dict[str, np.ndarray]:
@@ -44,3 +45,14 @@ def flatten(tensors: dict[str, np.ndarray], entries: tuple[TensorEntry, ...]) ->
 def sha256(flat: np.ndarray) -> str:
     """Hash of the vector's bytes, little-endian float32."""
     return hashlib.sha256(np.ascontiguousarray(flat, "<f4").tobytes()).hexdigest()
+
+
+def distances(
+    flat: np.ndarray, start: np.ndarray, manifest: Manifest
+) -> tuple[float, dict[str, float]]:
+    """Euclidean distance of `flat` from `start`, and the relative one of each tensor."""
+    new, old = views(flat, manifest.parameters), views(start, manifest.parameters)
+    # What is not finite gives a distance that is not: the caller refuses it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        layers = layer_distances(new, old, manifest.lr_scale)
+        return float(np.linalg.norm(flat - start)), layers

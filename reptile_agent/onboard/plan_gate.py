@@ -10,6 +10,7 @@ from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.policy import Policy
 from reptile_agent.plan_evidence import plan_gain
+from reptile_agent.transition import Transition
 
 
 class PlanGate:
@@ -28,12 +29,28 @@ class PlanGate:
         self._session = bundle.session("value.onnx")
         self._entries = bundle.manifest.parameters
         self._start = bundle.start
+        self._shape = (self._policies[0].horizon, len(bundle.manifest.robot.references))
 
-    def see(self, obs: np.ndarray, reference: np.ndarray, first: bool) -> None:
-        """One control period: where the robot was [obs_dim], what it was to follow from there on
-        [horizon, ref_dim], and whether no unbroken stretch leads there.
+    def see(self, transition: Transition) -> None:
+        """Look at one transition of the robot; what it was to follow must be known.
+
+        Raises:
+            ValueError: the reference has another shape or is not finite.
         """
-        self._seen.append((obs, reference, first))
+        if transition.reference is None:
+            self.clear()  # what is not known cannot be planned along
+            return
+        reference = transition.reference[0]
+        if reference.shape != self._shape or not np.isfinite(reference).all():
+            raise ValueError(
+                f"the reference should be finite numbers of shape {self._shape}, horizon and "
+                f"references; it is of shape {reference.shape}"
+            )
+        self._seen.append((transition.obs[0], reference, bool(transition.first[0])))
+
+    def clear(self) -> None:
+        """Forget what was seen."""
+        self._seen.clear()
 
     def __len__(self) -> int:
         """States seen that a verdict would look at."""
@@ -54,13 +71,13 @@ class PlanGate:
         for policy, flat in zip(self._policies, (old, new)):
             policy.reset()
             policy.set_parameters(flat)
-        judged = 0
-        for number, (obs, reference, first) in enumerate(self._seen):
+        seen, judged = list(self._seen), 0
+        for number, (obs, reference, first) in enumerate(seen):
             for policy in self._policies:
                 if first:
                     policy.reset()
                 policy.act(obs, reference)
-            if number < len(self._seen) // 2:
+            if number < len(seen) // 2:
                 continue
             plans = np.stack([policy.plan for policy in self._policies])
             for judge, flat in enumerate((self._start, old, new)):

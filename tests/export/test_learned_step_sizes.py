@@ -14,8 +14,8 @@ from reptile_agent.export.write_bundle import write_bundle
 from reptile_agent.meta.inner_loop import inner_loop, step_sizes
 from reptile_agent.meta.trainer import Trainer
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.adapter import InnerSteps
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.inner_steps import InnerSteps
 from reptile_agent.onboard.manifest import GRAPHS
 
 

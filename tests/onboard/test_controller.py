@@ -208,7 +208,14 @@ def test_before_control_ends_the_robot_is_told_to_hold(clock):
     [
         (lambda flat: flat[:-1], "got"),
         (lambda flat: np.where(np.arange(flat.size) == 5, np.nan, flat), "not finite"),
-        (lambda flat: flat + np.float32(1.0), "beyond max_distance"),
+        (lambda flat: flat + np.float32(1.0), "exceeds max_distance"),
+        # The last 64 numbers are of one layer: the whole moves by 2.8 of the 3 allowed.
+        (
+            lambda flat: np.where(
+                np.arange(flat.size) < flat.size - 64, flat, flat + np.float32(0.35)
+            ),
+            "layer 'shift1' is at .* beyond max_layer_distance",
+        ),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(clock, spoil, sentence):

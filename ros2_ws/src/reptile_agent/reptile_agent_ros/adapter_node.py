@@ -25,6 +25,7 @@ from reptile_agent_msgs.action import Adapt
 from reptile_agent_msgs.msg import AdaptationStatus, Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
+from reptile_agent_ros.adapter_services import SPOOL, AdapterServices, state_folder
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import bundle_folder, declare_adapter, value
@@ -45,6 +46,8 @@ class AdapterNode(LifecycleNode):
         self._active = False
         self._made: list = []
         self._server: ActionServer | None = None
+        self._requests: AdapterServices | None = None
+        self._adapter: Adapter | None = None
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check the bundle; make publishers, subscriptions and the action."""
@@ -83,11 +86,13 @@ class AdapterNode(LifecycleNode):
         settings |= {
             name: value(self, name) for name in ('inner_steps', 'inner_lr') if value(self, name)
         }
+        folder = state_folder(value(self, 'state_folder'))
         self._adapter = Adapter(
             bundle,
             AdaptationConfig.model_validate(settings),
             budget_s=value(self, 'budget_s'),
             seed=value(self, 'seed'),
+            spool=None if folder is None else folder / SPOOL,
         )
         self._start_sha256 = bundle.manifest.start_sha256
         self._version = 0
@@ -108,11 +113,25 @@ class AdapterNode(LifecycleNode):
         period_s = value(self, 'adapt_period_s')
         if period_s > 0:
             self._made.append(self.create_timer(period_s, self._on_timer, clock=self._steady_clock))
+        self._requests = AdapterServices(
+            self,
+            self._adapter,
+            folder,
+            value(self, 'consolidate_epsilon'),
+            self._publish,
+            lambda: self._version,
+        )
+        self._requests.load_start()
         self._server = ActionServer(self, Adapt, '~/adapt', self._on_adapt)
         self.get_logger().info(
             f'bundle {bundle.path}: {self._adapter.config.inner_steps} inner steps of '
             f'{self._adapter.config.inner_lr:g} every {period_s:g} s, niceness {os.nice(0)}'
         )
+        if folder is not None:
+            self.get_logger().info(
+                f'{self._adapter.replay.restored} transitions restored from {folder / SPOOL}, '
+                f'{self._adapter.replay.lost} were damaged and dropped'
+            )
 
     def _destroy(self) -> None:
         self._active = False
@@ -122,6 +141,12 @@ class AdapterNode(LifecycleNode):
         if self._server is not None:
             self._server.destroy()
             self._server = None
+        if self._requests is not None:
+            self._requests.destroy()
+            self._requests = None
+        if self._adapter is not None:
+            self._adapter.close()
+            self._adapter = None
         for name in ('_offers', '_status'):
             if hasattr(self, name):
                 self.destroy_publisher(getattr(self, name))
@@ -140,7 +165,8 @@ class AdapterNode(LifecycleNode):
         continues = message.step == self._last_step + 1
         self._last_step = message.step
         try:
-            self._adapter.remember(wire.read_transition(message, continues))
+            references = len(self._adapter.bundle.manifest.robot.references)
+            self._adapter.remember(wire.read_transition(message, continues, references))
             self._new_transitions += 1
         except ValueError as error:
             self.get_logger().error(f'transition refused: {error}', throttle_duration_sec=5.0)
@@ -149,7 +175,7 @@ class AdapterNode(LifecycleNode):
         """Learn which parameters really drive the robot: it may have refused or rolled back."""
         if message.mode != PolicyStatus.ACTIVE and self._policy_is_active:
             # What led to a fallback is not to be learned from, and a stopped robot may be moved.
-            self._adapter.replay.clear()
+            self._adapter.forget()
         self._policy_is_active = message.mode == PolicyStatus.ACTIVE
         # An adapter that was restarted goes on counting where the last one stood.
         self._version = max(self._version, message.parameters_version)
@@ -164,6 +190,7 @@ class AdapterNode(LifecycleNode):
 
     def _on_timer(self) -> None:
         enough = self._new_transitions >= MIN_NEW_TRANSITIONS and self._adapter.ready
+        enough = enough and not self._adapter.frozen
         if not (self._active and self._policy_is_active and enough):
             return
         try:
@@ -176,6 +203,11 @@ class AdapterNode(LifecycleNode):
         """Adapt once, as `Adapter.adapt` is told, and publish what came of it."""
         self._new_transitions = 0
         adaptation = self._adapter.adapt(**how)
+        self._publish(adaptation)
+        return adaptation
+
+    def _publish(self, adaptation: Adaptation) -> None:
+        """Publish the verdict, and the parameters if it accepts them."""
         if adaptation.verdict.accepted:
             self._version += 1
             message = wire.parameters_message(
@@ -201,10 +233,12 @@ class AdapterNode(LifecycleNode):
                 rehearsal_before=evidence.rehearsal_start,
                 rehearsal_after=evidence.rehearsal_after,
                 distance=evidence.distance,
+                figure_names=list(verdict.figures),
+                figure_values=list(verdict.figures.values()),
+                stop=adaptation.stop,
                 duration_ms=adaptation.duration_ms,
             )
         )
-        return adaptation
 
     def _on_adapt(self, goal: ServerGoalHandle) -> Adapt.Result:
         """Serve one request of `~/adapt`; a request out of reason is aborted with a sentence."""
@@ -217,7 +251,7 @@ class AdapterNode(LifecycleNode):
                 window=request.window or None,
                 tell=lambda step, loss: goal.publish_feedback(Adapt.Feedback(step=step, loss=loss)),
             )
-        except (LookupError, ValueError) as error:
+        except (LookupError, ValueError, RuntimeError) as error:
             goal.abort()
             nothing = math.nan
             return Adapt.Result(

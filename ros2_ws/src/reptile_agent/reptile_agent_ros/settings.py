@@ -168,5 +168,20 @@ def declare_adapter(node: Node) -> None:
     )
     declare(node, 'inner_steps', 0, "k; 0: the bundle's.", between=(0, 1000))
     declare(node, 'inner_lr', 0.0, "Step size; 0: the bundle's.", between=(0.0, 10.0))
+    declare(
+        node,
+        'state_folder',
+        '',
+        'Folder of what is kept across restarts, absolute and of this robot alone: transitions, '
+        'saved parameters, a consolidated start; empty: nothing is kept.',
+    )
+    declare(
+        node,
+        'consolidate_epsilon',
+        0.0,
+        'Outer step size of ~/consolidate: share of the way from the start to the parameters in '
+        'use; 0: refused.',
+        between=(0.0, 1.0),
+    )
     declare(node, 'nice', 10, 'Niceness of this process.', between=(0, 19))
     declare(node, 'seed', 0, 'Of the minibatches.', between=(0, 2**31 - 1))

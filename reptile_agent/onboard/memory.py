@@ -1,0 +1,98 @@
+"""What the robot remembers: a replay of one lane, safe to fill while another thread learns from it,
+and kept on disk where a spool is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reptile_agent.onboard.spool import Spool
+from reptile_agent.replay import Replay
+from reptile_agent.spec import RobotSpec
+from reptile_agent.transition import Batch, Transition
+
+_log = logging.getLogger(__name__)
+
+
+class Memory:
+    """The newest transitions of one robot.
+
+    Args:
+        robot: whose.
+        capacity: transitions held; memory does not grow, however many come.
+        folder: of the spool; None: nothing is kept on disk.
+
+    Raises:
+        SpoolError: the folder belongs to another robot, or another process uses it.
+        OSError: the folder cannot be read or written.
+    """
+
+    def __init__(self, robot: RobotSpec, capacity: int, folder: Path | None = None) -> None:
+        self._replay = Replay(capacity, len(robot.observations), len(robot.actions))
+        self._lock = threading.Lock()
+        self._spool = None if folder is None else Spool(folder, robot, capacity)
+        self.lost = self._spool.lost if self._spool else 0
+        """Transitions that the spool had to drop because they were damaged."""
+        for transition in self._spool.restored if self._spool else ():
+            self._replay.push(transition)
+        self.restored = len(self._replay)
+        """Transitions that came from the spool."""
+
+    def __len__(self) -> int:
+        """Transitions held."""
+        return len(self._replay)
+
+    def push(self, transition: Transition) -> None:
+        """Append one transition; the oldest makes room.
+
+        A disk that refuses is said once; learning goes on without it.
+
+        Raises:
+            ValueError: it does not fit or is not finite (nothing is stored then).
+        """
+        spool = self._spool
+        if spool is not None and spool.gap:
+            transition = dataclasses.replace(transition, first=np.ones(1, bool))
+        with self._lock:
+            self._replay.push(transition)
+        try:
+            if spool is not None:
+                spool.append(transition)
+        except OSError as error:
+            self._lose_spool(error)
+
+    def clear(self) -> None:
+        """Forget everything, on disk too."""
+        with self._lock:
+            self._replay.clear()
+        try:
+            if self._spool is not None:
+                self._spool.clear()
+        except OSError as error:
+            self._lose_spool(error)
+
+    def sample(self, rng: np.random.Generator, steps: int, batch: int, **how: Any) -> Batch:
+        """Minibatches, as `Replay.sample` makes them."""
+        with self._lock:
+            return self._replay.sample(rng, steps, batch, **how)
+
+    def latest(self, count: int, segment: int = 1) -> Batch:
+        """The newest segments, as `Replay.latest` gives them."""
+        with self._lock:
+            return self._replay.latest(count, segment)
+
+    def close(self) -> None:
+        """Let go of the spool; what was written stays."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    def _lose_spool(self, error: OSError) -> None:
+        _log.error("what is remembered is no longer kept on disk: %s; learning goes on", error)
+        self.close()
