@@ -74,7 +74,7 @@ def verify(bundle: Bundle, reward: Reward | None, inner_steps: tuple[int, ...]) 
     rng = torch.Generator().manual_seed(1)
     params = _perturbed(bundle, rng)
     if reward is not None:
-        planner = _planner_of(bundle, learner, reward)
+        planner = planner_of(bundle, learner, reward)
         rows.append(_act_row(bundle, planner, params, rng))
         rows.append(_value_row(bundle, planner, params, rng))
     rows += [_adapt_row(bundle, learner, params, k, rng) for k in inner_steps]
@@ -89,7 +89,8 @@ def _perturbed(bundle: Bundle, rng: torch.Generator) -> Params:
     }
 
 
-def _planner_of(bundle: Bundle, learner: DynamicsLearner, reward: Reward) -> Planner:
+def planner_of(bundle: Bundle, learner: DynamicsLearner, reward: Reward) -> Planner:
+    """The torch planner that a bundle's `act.onnx` was traced from, given its objective."""
     settings = dict(bundle.manifest.hyperparameters["planner"])
     settings["noise"] = tuple(settings["noise"])
     return Planner(learner, PlannerConfig(**settings), reward)

@@ -208,8 +208,11 @@ class Spool:
 
 
 def _locked(folder: Path) -> int:
-    """A handle of the folder that no other process can have at the same time."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """A handle of the folder's lock that no other process can have at the same time.
+
+    A file of its own: the folder itself is what `atomic_write` locks.
+    """
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
