@@ -92,7 +92,7 @@ def test_killed_at_every_call_of_a_save_the_old_or_the_new_is_there(tmp_path, na
 
 
 def test_killed_at_random_moments_the_old_or_the_new_is_there(tmp_path):
-    path, rng, seen = tmp_path / "folder", random.Random(0), []
+    path, rng = tmp_path / "folder", random.Random(0)
     atomic_write_folder(path, OLD)
     for _ in range(KILLS):
         with writer(path) as process:
@@ -100,10 +100,8 @@ def test_killed_at_random_moments_the_old_or_the_new_is_there(tmp_path):
             process.stdout.readline()
             time.sleep(rng.uniform(0, 0.03))
             process.send_signal(signal.SIGKILL)
-        found = contents(path)
-        assert found in (OLD, NEW)
-        seen.append(found == NEW)
-    assert len(set(seen)) == 2, "kills fell on both sides"
+        # Which of the two depends on how busy the machine is; the test above meets both.
+        assert contents(path) in (OLD, NEW)
 
 
 def test_a_reader_never_finds_nothing_while_folders_are_exchanged(tmp_path):

@@ -101,7 +101,7 @@ def test_a_manifest_that_is_none_is_refused(bundle_copy, data):
     [
         (lambda d: d.update(surprise=1), ("surprise", "Extra inputs are not permitted")),
         (lambda d: d["robot"].update(wings=2), ("robot.wings", "Extra inputs")),
-        (lambda d: d.update(schema_version=2), ("schema_version", "Input should be 1")),
+        (lambda d: d.update(schema_version=1), ("schema_version", "Input should be 2")),
         (lambda d: d.pop("robot"), ("robot", "required")),
         (lambda d: d.update(learner="magic"), ("learner", "'dynamics'")),
         (lambda d: d["files"].pop("act.onnx"), ("files must be",)),
