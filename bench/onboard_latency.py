@@ -4,11 +4,14 @@
 
 Each runtime gets a process of its own, one thread, and the same bundle, so that the memory
 is its own too. torch_eager is plain autograd on the same loss: the fastest eager way, without
-the functional transforms that training uses.
+the functional transforms that training uses. `adapt` is the k steps alone; `adapter` is all that
+the robot does for one adaptation: drawing minibatches, the steps, and the gate with its plans;
+`load` is a new process from its start to its first action, with every check of the bundle.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -23,6 +26,18 @@ import tyro
 
 SHIPPED = Path(__file__).parent.parent / "ros2_ws/src/reptile_agent/bundle/arm"
 WARM_UP = 20
+LOADS = 7
+"""Processes started for the row `load`."""
+FIRST_ACTION = """
+import sys
+import numpy as np
+from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.policy import Policy
+bundle = Bundle.load(sys.argv[1])
+robot, policy = bundle.manifest.robot, Policy(bundle)
+obs = np.zeros(len(robot.observations), np.float32)
+policy.act(obs, np.zeros((policy.horizon, len(robot.references)), np.float32))
+"""
 
 
 @dataclass
@@ -52,7 +67,8 @@ def main() -> None:
         rows = _onnxruntime(args) if args.runtime == "onnxruntime" else _torch_eager(args)
         print(json.dumps(rows))
         return
-    rows = [row for runtime in ("onnxruntime", "torch_eager") for row in _child(args, runtime)]
+    rows = [_load_row(args)]
+    rows += [row for runtime in ("onnxruntime", "torch_eager") for row in _child(args, runtime)]
     if args.save:
         from bench.machine import about
 
@@ -68,6 +84,16 @@ def main() -> None:
             f"{r['what']:<8}{r['runtime']:<14}{r['k']:>4}{r['batch']:>7}{r['p50_us']:>10.0f}"
             f"{r['p99_us']:>10.0f}{r['rss_mb']:>8.0f}"
         )
+
+
+def _load_row(args: Args) -> dict:
+    """A process from nothing to its first action; its memory is in the rows of onnxruntime."""
+    command = [sys.executable, "-c", FIRST_ACTION, str(args.bundle)]
+
+    def start() -> None:
+        subprocess.run(command, check=True)
+
+    return _row("load", "onnxruntime", 0, 1, start, LOADS, warm_up=1)
 
 
 def _child(args: Args, runtime: str) -> list[dict]:
@@ -99,6 +125,11 @@ def _onnxruntime(args: Args) -> list[dict]:
                 steps(bundle.start, batches, 0.01, None)
 
             rows.append(_row("adapt", "onnxruntime", k, batch, adapt, args.repeats // 10))
+    adapter = _fed_adapter(bundle)
+    for k in args.inner_steps:
+        batch = adapter.config.batch
+        call = functools.partial(adapter.adapt, k)
+        rows.append(_row("adapter", "onnxruntime", k, batch, call, args.repeats // 10))
     assert "torch" not in sys.modules
     return rows
 
@@ -152,6 +183,23 @@ def _torch_eager(args: Args) -> list[dict]:
     return rows
 
 
+def _fed_adapter(bundle: Any) -> Any:
+    """The robot's adapter after a window of the bundle's own rehearsal data."""
+    from reptile_agent.onboard.adapter import Adapter
+    from reptile_agent.transition import Transition
+
+    adapter, rows = Adapter(bundle), bundle.rehearsal
+    _, reference = _inputs(bundle)
+    for number in range(rows["obs"].shape[0]):
+        obs = rows["obs"][number][None]
+        for at in range(bundle.manifest.segment):
+            after, action = rows["next_obs"][number, at][None], rows["action"][number, at][None]
+            zero, first = np.zeros(1, np.float32), np.array([at == 0])
+            adapter.remember(Transition(obs, action, after, zero, first, reference=reference[None]))
+            obs = after
+    return adapter
+
+
 def _inputs(bundle: Any) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     robot, horizon = bundle.manifest.robot, bundle.manifest.plan.horizon
@@ -168,14 +216,20 @@ def _batches(bundle: Any, k: int, batch: int) -> dict[str, np.ndarray]:
 
 
 def _row(
-    what: str, runtime: str, k: int, batch: int, call: Callable[[], object], repeats: int
+    what: str,
+    runtime: str,
+    k: int,
+    batch: int,
+    call: Callable[[], object],
+    repeats: int,
+    warm_up: int = WARM_UP,
 ) -> dict:
     from bench.machine import peak_rss_mb
 
-    for _ in range(min(WARM_UP, repeats)):
+    for _ in range(min(warm_up, repeats)):
         call()
     times_us = []
-    for _ in range(max(repeats, 10)):
+    for _ in range(max(repeats, 5)):
         began = time.perf_counter()
         call()
         times_us.append(1e6 * (time.perf_counter() - began))

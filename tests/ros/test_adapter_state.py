@@ -11,6 +11,10 @@ import pytest
 from tests.ros.test_nodes import bring_up, change_state, latched, start_reference, statuses
 
 
+JUDGED = ("error on held-out live data", "what would be planned")
+"""How the gate's sentences begin, whatever it says: what it judges is alive."""
+
+
 def ask(peer, name: str, node: str = "adapter_node"):
     from std_srvs.srv import Trigger
 
@@ -38,7 +42,7 @@ def test_what_it_learned_survives_kill_9(start_node, peer, tmp_path):
     peer.wait_for(lambda: status[-1].parameters_version > 0, "adapted parameters in use", 40.0)
     assert "adapted.safetensors" in ask(peer, "save").message
     answer = ask(peer, "consolidate")
-    assert answer.message.startswith("error on held-out live data")
+    assert answer.message.startswith(JUDGED)
     assert (folder / "start.safetensors").exists() == answer.success
     freeze(peer, True)
     peer.spin_for(0.6)
@@ -56,7 +60,7 @@ def test_what_it_learned_survives_kill_9(start_node, peer, tmp_path):
     assert "111 transitions restored" in again.output(), again.output()
     assert ("adaptations begin at" in again.output()) == answer.success
     restored = ask(peer, "restore", "later")
-    assert "error on held-out live data" in restored.message
+    assert any(sentence in restored.message for sentence in JUDGED)
     assert ask(peer, "reset", "later").success
     assert not (folder / "start.safetensors").exists()
 

@@ -116,6 +116,17 @@ def test_a_damaged_bundle_does_not_configure(start_node, peer, arm_bundle, tmp_p
     assert "act.onnx does not have the sha256 of the manifest" in node.output()
 
 
+@pytest.mark.parametrize("node", ["policy_node", "adapter_node"])
+def test_a_bundle_that_nobody_signed_does_not_configure_where_a_key_is_set(
+    start_node, peer, tmp_path, node
+):
+    key = tmp_path / "public.pem"
+    key.write_text("-----BEGIN PUBLIC KEY-----")
+    process = start_node(f"reptile_agent_ros.{node}", bundle_key=key)
+    assert not change_state(peer, node, 1)
+    assert "model.sig" in process.output()
+
+
 def test_a_reference_from_a_publisher_that_does_not_latch_is_heard(start_node, peer, arm_bundle):
     from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 

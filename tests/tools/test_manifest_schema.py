@@ -28,7 +28,7 @@ def test_the_shipped_bundle_is_valid_and_a_changed_one_is_not(validator, arm_bun
     document = json.loads((arm_bundle_path / "manifest.json").read_text())
     validator.validate(document)
     for change in (
-        lambda d: d.update(schema_version=2),
+        lambda d: d.update(schema_version=1),
         lambda d: d.update(surprise=1),
         lambda d: d.pop("robot"),
         lambda d: d["files"]["act.onnx"].update(sha256="0"),

@@ -18,7 +18,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.onboard.adapter import Adaptation, Adapter
-from reptile_agent.onboard.bundle import Bundle, BundleError
+from reptile_agent.onboard.bundle import BundleError
 from std_msgs.msg import Header
 
 from reptile_agent_msgs.action import Adapt
@@ -28,7 +28,7 @@ from reptile_agent_ros import wire
 from reptile_agent_ros.adapter_services import SPOOL, AdapterServices, state_folder
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
-from reptile_agent_ros.settings import bundle_folder, declare_adapter, value
+from reptile_agent_ros.settings import declare_adapter, load_bundle, value
 
 MIN_NEW_TRANSITIONS = 5
 """Fewer since the last adaptation, and there is nothing new to learn."""
@@ -81,7 +81,7 @@ class AdapterNode(LifecycleNode):
 
     def _configure(self) -> None:
         os.nice(max(0, value(self, 'nice') - os.nice(0)))
-        bundle = Bundle.load(bundle_folder(value(self, 'bundle')))
+        bundle = load_bundle(self)
         settings = bundle.manifest.adaptation.model_dump()
         settings |= {
             name: value(self, name) for name in ('inner_steps', 'inner_lr') if value(self, name)

@@ -15,7 +15,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.time import Time
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.bundle import Bundle, BundleError
+from reptile_agent.onboard.bundle import BundleError
 from reptile_agent.onboard.controller import LATE, Controller, Tick
 from reptile_agent.probation import ProbationConfig
 from sensor_msgs.msg import JointState
@@ -29,7 +29,7 @@ from reptile_agent_ros import wire
 from reptile_agent_ros.joints import JointError, JointReader, parse_joint_map
 from reptile_agent_ros.qos import LATCHED, NEWEST, NEWEST_SENSOR, PARTIAL_SENSOR
 from reptile_agent_ros.run import run
-from reptile_agent_ros.settings import bundle_folder, declare_policy, envelope_config, value
+from reptile_agent_ros.settings import declare_policy, envelope_config, load_bundle, value
 from reptile_agent_ros.track import Track
 
 STATUS_PERIOD_S = 0.2
@@ -84,7 +84,7 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
-        bundle = Bundle.load(bundle_folder(value(self, 'bundle')))
+        bundle = load_bundle(self)
         robot = bundle.manifest.robot
         self._joint_map = parse_joint_map(value(self, 'joint_map'))
         strict = value(self, 'strict_joints')

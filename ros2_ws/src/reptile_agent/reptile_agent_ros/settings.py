@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.envelope import EnvelopeConfig
 
 
@@ -49,9 +51,31 @@ def bundle_folder(given: str) -> str:
     return given or f'{get_package_share_directory("reptile_agent")}/bundle/arm'
 
 
+def declare_bundle(node: Node) -> None:
+    """Parameters that say which bundle, and who must have signed it."""
+    declare(node, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
+    declare(
+        node,
+        'bundle_key',
+        '',
+        'File of the public key that the bundle must be signed for (reptile-agent sign); empty: '
+        'signatures are not looked at.',
+    )
+
+
+def load_bundle(node: Node) -> Bundle:
+    """The bundle that a node's parameters name.
+
+    Raises:
+        BundleError: it is not to be believed.
+    """
+    key = value(node, 'bundle_key')
+    return Bundle.load(bundle_folder(value(node, 'bundle')), Path(key) if key else None)
+
+
 def declare_policy(node: Node) -> None:
     """Parameters of policy_node."""
-    declare(node, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
+    declare_bundle(node)
     declare(
         node,
         'command_interface',
@@ -151,7 +175,7 @@ def envelope_config(node: Node) -> EnvelopeConfig:
 
 def declare_adapter(node: Node) -> None:
     """Parameters of adapter_node."""
-    declare(node, 'bundle', '', 'Folder of the bundle; empty: the one that the package ships.')
+    declare_bundle(node)
     declare(
         node,
         'adapt_period_s',
