@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
+from typing import Any, TypeGuard
 from unittest import mock
 
 import numpy as np
@@ -150,12 +151,15 @@ def _out_of_limits(setup: Setup, fault: str) -> Row:
     for _ in range(tally.total):
         rig.start()
         before, last = envelope.clamps, rig.tick().command
+        assert last is not None  # nothing is wrong yet
         began_s, ticks, wrong = rig.now_s + rig.period_s, 0, ""
-        sign = rig.rng.choice([-1.0, 1.0], low.size)
-        rig.wanted = lambda sign=sign: np.float32(sign * rig.rng.uniform(9.0, 1e6, sign.size))
+        rig.wanted = partial(_far_out, rig.rng, rig.rng.choice([-1.0, 1.0], low.size))
         while rig.active and ticks < 2 * allowed:
             command, ticks = rig.tick().command, ticks + 1
-            inside = _finite(command) and (command >= low).all() and (command <= high).all()
+            if not _finite(command):
+                wrong = f"sent {command}"
+                break
+            inside = (command >= low).all() and (command <= high).all()
             if not (inside and (np.abs(command - last) <= steps + 1e-5).all()):
                 wrong = wrong or f"sent {command} after {last}"
             last = command
@@ -173,6 +177,11 @@ def _out_of_limits(setup: Setup, fault: str) -> Row:
         f"every one within limits and rates and counted; fallback at the {allowed + 1}th in a row "
         "(max_clamps), which is the time given",
     )
+
+
+def _far_out(rng: np.random.Generator, sign: np.ndarray) -> np.ndarray:
+    """A command that no limit allows, [act_dim]."""
+    return (sign * rng.uniform(9.0, 1e6, sign.size)).astype(np.float32)
 
 
 def _joints(setup: Setup, fault: str, kind: str) -> Row:
@@ -207,7 +216,7 @@ def _joints(setup: Setup, fault: str, kind: str) -> Row:
                 [
                     (not refusal, f"refused: {refusal}"),
                     (same, "another observation"),
-                    (np.array_equal(*commands), "another command"),
+                    (np.array_equal(commands[0], commands[1]), "another command"),
                 ]
             )
         else:
@@ -224,7 +233,7 @@ def _one_command(rig: Rig, obs: np.ndarray) -> np.ndarray:
     return rig.controller.policy.act(obs, rig.reference).copy()
 
 
-def _message(names: list[str], order: list[str]) -> SimpleNamespace:
+def _message(names: list[str], order: list[str]) -> Any:
     """A joint_states message; a joint's numbers are its own, wherever it stands."""
     number = [0.01 * (1 + order.index(name)) if name in order else 0.0 for name in names]
     return SimpleNamespace(name=names, position=number, velocity=number, effort=[])
@@ -270,7 +279,7 @@ def _wall_clock(setup: Setup, fault: str) -> Row:
     )
 
 
-def _finite(command: np.ndarray | None) -> bool:
+def _finite(command: np.ndarray | None) -> TypeGuard[np.ndarray]:
     return command is not None and bool(np.isfinite(command).all())
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 STOP_S = 5.0
 """A node that has not ended so long after SIGINT is killed."""
@@ -99,7 +100,7 @@ class Peer:
         while time.monotonic() < end_s:
             self.executor.spin_once(timeout_sec=0.02)
 
-    def call(self, kind: type, name: str, request: object, timeout_s: float = 15.0):
+    def call(self, kind: Any, name: str, request: object, timeout_s: float = 15.0) -> Any:
         """Call a service once it is there; returns the response."""
         client = self.node.create_client(kind, name)
         self.wait_for(client.service_is_ready, f"service {name}", timeout_s)

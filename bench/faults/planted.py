@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from sim import registry
 
 READS_TOO_FAR_RAD = 0.1
 STEPS, STEP_SIZE = 60, 0.03
-PLANS = 20
-"""Control periods that the plan gate plans along."""
+JUDGED = 20
+"""Control periods that a model's error is measured on."""
 
 
 class Driven:
@@ -84,31 +85,53 @@ def turned(bundle: Bundle, actuator: int) -> np.ndarray:
     return flat
 
 
-def refused_plans(bundle: Bundle, log: list[Transition], actuator: int, seed: int) -> Verdict:
-    """What the gate says of a model with one actuator turned, which is said to predict better."""
-    gate, new = PlanGate(bundle, PLANS, seed), turned(bundle, actuator)
-    for transition in log[-PLANS:]:
+@dataclass(frozen=True)
+class Turned:
+    """What the gate says of a model with the sign of one actuator turned."""
+
+    measured: Verdict
+    """By its error as it is."""
+    plans_alone: Verdict
+    """Were its error on paper half of the start's: what is left then is the plan gate."""
+
+
+def judge_turned(
+    bundle: Bundle, log: list[Transition], actuator: int, plans: int, seed: int
+) -> Turned:
+    """Ask the gate; its trust region, which no turned sign lies in, is set aside.
+
+    Args:
+        bundle: verified.
+        log: what the robot did, references included.
+        actuator: whose sign is turned in the model.
+        plans: control periods, the newest, that the plan gate plans along.
+        seed: of the planner's noise.
+    """
+    gate, new = PlanGate(bundle, plans, seed), turned(bundle, actuator)
+    for transition in log[-plans:]:
         gate.see(transition)
-    old_error, new_error = (_error(bundle, flat, log) for flat in (bundle.start, new))
-    gain = gate.gain(bundle.start, new, np.array([old_error, old_error, new_error]))
-    evidence = Evidence(
-        live_before=1.0,
-        live_after=0.5,
+    before, after = (_error(bundle, flat, log) for flat in (bundle.start, new))
+    gain = gate.gain(bundle.start, new, np.array([before, before, after]))
+    measured = Evidence(
+        live_before=before,
+        live_after=after,
         rehearsal_start=1.0,
         rehearsal_after=1.0,
         distance=0.0,
         plan_gain=gain,
     )
-    return judge(evidence, bundle.manifest.adaptation)
+    halved = dataclasses.replace(measured, live_after=before / 2)
+    config = bundle.manifest.adaptation
+    return Turned(judge(measured, config), judge(halved, config))
 
 
 def _error(bundle: Bundle, flat: np.ndarray, log: list[Transition]) -> float:
     """Mean prediction error on the newest part of a log."""
-    memory = Memory(bundle.manifest.robot, PLANS)
-    for transition in log[-PLANS:]:
+    memory = Memory(bundle.manifest.robot, JUDGED)
+    for transition in log[-JUDGED:]:
         memory.push(transition)
     feed = {f"p.{n}": v for n, v in parameters.views(flat, bundle.manifest.parameters).items()}
-    batch = memory.latest(PLANS // 2, bundle.manifest.segment)
+    batch = memory.latest(JUDGED // 2, bundle.manifest.segment)
     feed |= {name: batch[name] for name in ("obs", "action", "next_obs")}
     (error,) = bundle.session("evaluate.onnx").run(["error"], feed)
     return float(np.asarray(error).mean())
