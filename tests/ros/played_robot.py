@@ -38,32 +38,3 @@ class Robot:
         message.position = [self.position.get(name, 0.0) for name in self.names]
         message.velocity = [self.velocity.get(name, 0.0) for name in self.names]
         self._publisher.publish(message)
-
-
-def change_state(peer, node: str, number: int) -> bool:
-    from lifecycle_msgs.msg import Transition
-    from lifecycle_msgs.srv import ChangeState
-
-    request = ChangeState.Request(transition=Transition(id=number))
-    return peer.call(ChangeState, f"{node}/change_state", request).success
-
-
-def bring_up(peer, node: str) -> None:
-    assert change_state(peer, node, 1), f"{node} did not configure"
-    assert change_state(peer, node, 3), f"{node} did not activate"
-
-
-def latched(peer, kind, topic: str) -> list:
-    """Messages of a latched topic as they come."""
-    from rclpy.qos import DurabilityPolicy, QoSProfile
-
-    found: list = []
-    qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    peer.node.create_subscription(kind, topic, found.append, qos)
-    return found
-
-
-def statuses(peer) -> list:
-    from reptile_agent_msgs.msg import PolicyStatus
-
-    return latched(peer, PolicyStatus, "policy_node/status")

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from played_robot import Robot, bring_up, statuses
+from played_robot import Robot
+
+from bench.faults.nodes import bring_up, change_state, statuses
+from bench.faults.processes import COMMAND_TIMEOUT_S, STILL_RAD, flood, kill_policy
 
 PARTS = {"strict_joints": False}
 """Of policy_node, where joint_states come in parts."""
-FLOOD = """
-import sys, time, rclpy
-from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import JointState
-rclpy.init()
-publisher = rclpy.create_node("flood").create_publisher(
-    JointState, "joint_states", qos_profile_sensor_data
-)
-names = sys.argv[1].split(",")
-message = JointState(name=names, position=[0.0] * len(names), velocity=[0.0] * len(names))
-count, due_s = 0, time.monotonic()
-while True:
-    publisher.publish(message)
-    count += 1
-    if count % 1000 == 0:
-        print(count, flush=True)
-    due_s = max(due_s + 1e-4, time.monotonic() - 1e-2)
-    while time.monotonic() < due_s:
-        time.sleep(0)
-"""
-"""Publishes joint_states at 10 kHz, or as fast as this machine can."""
 
 
 @pytest.fixture
@@ -56,11 +34,6 @@ def fallback(peer, status) -> str:
     """Wait for the fallback; returns why."""
     peer.wait_for(lambda: status and status[-1].mode == "fallback", "fallback", timeout_s=5.0)
     return status[-1].reason
-
-
-def resident_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def test_of_two_sources_the_one_that_falls_silent_is_named(start_node, peer, joints):
@@ -161,8 +134,6 @@ def test_ros_time_that_jumps_by_hours_misses_no_tick(start_node, peer, joints):
 
 
 def test_an_unknown_fallback_does_not_configure_and_says_which_there_are(start_node, peer):
-    from played_robot import change_state
-
     node = start_node("reptile_agent_ros.policy_node", fallback="sit")
     assert not change_state(peer, "policy_node", 1)
     assert "there is no fallback 'sit' (there are: damp, hold)" in node.output()
@@ -171,30 +142,18 @@ def test_an_unknown_fallback_does_not_configure_and_says_which_there_are(start_n
 def test_a_flood_of_measurements_neither_slows_control_nor_fills_memory(
     start_node, peer, joints, tmp_path
 ):
-    status = statuses(peer)
-    node = start_node("reptile_agent_ros.policy_node", max_frozen=0)
-    with (tmp_path / "flood.txt").open("w+") as output:
-        flood = subprocess.Popen([sys.executable, "-c", FLOOD, ",".join(joints)], stdout=output)
-        try:
-            bring_up(peer, "policy_node")
-            peer.wait_for(lambda: status and status[-1].ticks > 50, "ticks", timeout_s=20.0)
-            ticks, missed, at_s = status[-1].ticks, status[-1].missed, time.monotonic()
-            before_mib = resident_mib(node.process.pid)
-            published = int((tmp_path / "flood.txt").read_text().split()[-1])
-            peer.spin_for(5.0)
-            duration_s = time.monotonic() - at_s
-            rate_hz = (status[-1].ticks - ticks) / duration_s
-            grown_mib = resident_mib(node.process.pid) - before_mib
-            published = int((tmp_path / "flood.txt").read_text().split()[-1]) - published
-        finally:
-            flood.kill()
-            flood.wait()
-    print(
-        f"{published / duration_s:.0f} messages/s, control at {rate_hz:.1f} Hz, "
-        f"{status[-1].missed - missed} missed, {grown_mib:+.2f} MiB"
-    )
-    assert published / duration_s > 1000, "that was no flood"
-    assert rate_hz == pytest.approx(25, rel=0.1)
-    assert status[-1].mode == "active"
-    assert not math.isnan(status[-1].tracking_error)
-    assert grown_mib < 2.0
+    found = flood(start_node, peer, joints, tmp_path, for_s=5.0)
+    print(found)
+    assert found.messages_hz > 1000, "that was no flood"
+    assert found.control_hz == pytest.approx(25, rel=0.1)
+    assert found.mode == "active"
+    assert not math.isnan(found.tracking_error)
+    assert found.grown_mib < 2.0
+
+
+def test_killed_in_mid_motion_the_policy_leaves_a_robot_that_holds(start_node, peer, joints):
+    found = kill_policy(start_node, peer, joints)
+    print(found)
+    assert found.held_after_s < COMMAND_TIMEOUT_S + 0.2
+    assert found.moved_rad < STILL_RAD
+    assert found.to_goal_rad > 0.3, "it went on to its goal"

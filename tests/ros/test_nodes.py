@@ -6,7 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from played_robot import Robot, bring_up, change_state, latched, statuses
+from played_robot import Robot
+
+from bench.faults.nodes import bring_up, change_state, latched, statuses
 
 
 def test_nothing_moves_before_activation_and_the_command_holds_where_the_robot_is(
