@@ -10,7 +10,6 @@ import pytest
 
 from tests.ros.test_nodes import bring_up, change_state, latched, start_reference, statuses
 
-
 JUDGED = ("error on held-out live data", "what would be planned")
 """How the gate's sentences begin, whatever it says: what it judges is alive."""
 
