@@ -95,6 +95,8 @@ def _objection(e: Evidence, config: AdaptationConfig) -> tuple[str, str] | None:
         )
     # Written so that a gain that is not a number does not pass.
     if e.plan_gain is not None and not e.plan_gain >= 0:
+        if np.isnan(e.plan_gain):
+            return "plans_worse", "what would be planned is not known: nothing was seen to follow"
         worth = f"{e.plan_gain:.3g} more per control period"
         return "plans_worse", f"what would be planned is thought to be worth {worth}, below 0"
     return None

@@ -186,7 +186,7 @@ def _far_out(rng: np.random.Generator, sign: np.ndarray) -> np.ndarray:
 
 def _joints(setup: Setup, fault: str, kind: str) -> Row:
     try:
-        from reptile_agent_ros.joints import JointError, JointReader
+        from reptile_agent_ros.joints import JointError, JointReader  # pyright: ignore[reportMissingImports]
     except ImportError:
         return Row(fault, 0, 0, None, "needs the ros extra, and ros2_ws sourced")
     robot, tally = setup.bundle.manifest.robot, Tally(setup, setup.count(0.1))

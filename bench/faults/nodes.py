@@ -148,6 +148,6 @@ def latched(peer: Peer, kind: Any, topic: str) -> list:
 
 def statuses(peer: Peer) -> list:
     """What policy_node says of itself, as it comes."""
-    from reptile_agent_msgs.msg import PolicyStatus
+    from reptile_agent_msgs.msg import PolicyStatus  # pyright: ignore[reportMissingImports]
 
     return latched(peer, PolicyStatus, "policy_node/status")

@@ -93,6 +93,15 @@ class Adapter:
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._rng = np.random.default_rng(seed)
+        try:
+            self._prepare(seed)
+        except BaseException:
+            self.close()  # or its lock would be held for as long as this process lives
+            raise
+
+    def _prepare(self, seed: int) -> None:
+        """Sessions, and what the gate looks at."""
+        bundle = self.bundle
         self._steps = InnerSteps(bundle, self.config)
         self._errors = _Errors(bundle)
         self._plans = PlanGate(bundle, self.config.plans, seed) if self.config.plans else None
@@ -109,6 +118,8 @@ class Adapter:
         Raises:
             ValueError: it does not fit the bundle's robot or is not finite.
         """
+        if self._plans is not None:
+            self._plans.check(transition)
         self.replay.push(transition)
         if self._plans is not None:
             self._plans.see(transition)
@@ -173,6 +184,8 @@ class Adapter:
         adapted, loss, grad_norm, stop = self._steps(
             origin, batches, config.inner_lr, deadline, tell, self._cancelled
         )
+        if not np.isfinite(adapted).all():
+            stop = "not_finite"
         if stop in REFUSED_STOPS:
             reason = REFUSED_STOPS[stop].format(
                 step=loss.size,
@@ -315,7 +328,7 @@ class Adapter:
             judged = self.replay.latest(held_out, segment)
             live_before, live_after = self._errors(before, judged), self._errors(after, judged)
             rehearsal_after = self._errors(after, self._gate_rehearsal)
-            if self._plans:
+            if self._plans is not None:
                 errors = (self._errors(self.bundle.start, judged), live_before, live_after)
                 plan_gain = self._plans.gain(before, after, np.array(errors))
         return Evidence(

@@ -198,7 +198,7 @@ def _interfaces(path: Path, manifest: Manifest) -> dict[str, Interface]:
 def _load_tensors(path: Path, name: str, data: dict[str, bytes]) -> dict[str, np.ndarray]:
     try:
         return load(data[name])
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path / name}: {error}; export again") from None
 
 
@@ -213,6 +213,10 @@ def _check_rehearsal(path: Path, tensors: dict[str, np.ndarray], manifest: Manif
         "weight": (rows,),
     }
     found = {name: tensor.shape for name, tensor in tensors.items()}
+    if any(tensor.dtype != np.float32 for tensor in tensors.values()):
+        raise BundleError(
+            f"{path / 'rehearsal.safetensors'} should hold float32 alone; export again"
+        )
     if rows == 0 or found != wanted:
         raise BundleError(
             f"{path / 'rehearsal.safetensors'} should hold {wanted}, it holds {found}; export again"

@@ -22,6 +22,8 @@ from reptile_agent.trust_region import breach
 
 LATE = 1.5
 """A tick that comes after more than so many periods missed one."""
+UNJUDGED = 2
+"""Times probation's length that new parameters may drive in ticks that it cannot judge."""
 UNEVEN = 0.3
 """Share of a period by which the time between two ticks, and between their measurements, may differ
 for the transition to be learned from."""
@@ -71,6 +73,7 @@ class Controller:
         self.ticks = self.missed = self.rollbacks = self.fallbacks = 0
         self._columns = bundle.manifest.robot.reference_columns
         self._period_s = bundle.manifest.robot.control_period_s
+        self._servos = bundle.manifest.robot.servo_columns() >= 0
         self._good = (0, bundle.start.copy())
         self._offered: tuple[int, np.ndarray] | None = None
         self._frozen = False
@@ -81,6 +84,8 @@ class Controller:
         """What the fallback sent last, [act_dim]; None where it does not drive."""
         self._good_obs: np.ndarray | None = None
         self._continues = False
+        self._uneven = 0
+        """Ticks in a row that probation could not judge."""
 
     @property
     def reason(self) -> str:
@@ -144,7 +149,9 @@ class Controller:
         self._good_obs = obs.copy()
 
         transition, error = None, float("nan")
-        if self._last is not None:
+        if self._last is None:
+            self._unjudged()
+        else:
             _, _, aim = self._last
             error = float(np.abs(obs[self._columns] - aim[0]).mean())
             if not math.isfinite(error):
@@ -155,6 +162,9 @@ class Controller:
                 # An uneven period says nothing of the parameters: its aim lies elsewhere in time.
                 if self.probation.tick(error):
                     self._roll_back()
+                self._uneven = 0
+            else:
+                self._unjudged()
             self._continues = transition is not None
         self._swap()
 
@@ -173,6 +183,10 @@ class Controller:
 
         What was measured before is forgotten: the robot may have been moved since.
         """
+        if self.probation.outcome == "watching":
+            self._roll_back()
+        elif self.probation.outcome == "passed":
+            self._good = (self.version, self.policy.parameters)
         self.envelope.reset()
         self.policy.reset()
         self.probation.reset()
@@ -181,8 +195,20 @@ class Controller:
         self._continues = self._frozen = False
 
     def stop(self) -> np.ndarray | None:
-        """The last command before control ends: hold where the robot was last seen."""
-        return None if self._good_obs is None else self.envelope.hold(self._good_obs)
+        """The last command before control ends: hold where the robot was last seen.
+
+        Where a fallback drove, servos stay at what it sent last: the robot has moved since.
+        """
+        if self._good_obs is None:
+            return None
+        command = self.envelope.hold(self._good_obs)
+        return command if self._fallen is None else np.where(self._servos, self._fallen, command)
+
+    def fail(self, reason: str) -> np.ndarray | None:
+        """Fall back for a reason that control itself was not able to find; the command to send."""
+        self.envelope.latch(reason)
+        unknown = np.full(len(self.bundle.manifest.robot.observations), np.nan, np.float32)
+        return self._fall_back(unknown).command
 
     def back_to_start(self) -> None:
         """Drop adapted parameters for the bundle's start, and take no others until `reset`."""
@@ -213,6 +239,14 @@ class Controller:
         self.policy.set_parameters(flat)
         self.probation.begin()
 
+    def _unjudged(self) -> None:
+        """Count a tick that says nothing of what is watched: it may not drive on for ever so."""
+        self._uneven += 1
+        watching = self.probation.outcome == "watching"
+        if watching and self._uneven > UNJUDGED * self.probation.config.ticks:
+            self.probation.fail()
+            self._roll_back()
+
     def _roll_back(self) -> None:
         self.version, flat = self._good
         self.policy.set_parameters(flat)
@@ -226,11 +260,12 @@ class Controller:
             self.probation.fail()
             self._roll_back()
         if self._good_obs is not None:
+            drove = self._fallen
             if self._fallen is None:
                 self.fallback.begin(self._good_obs)
                 self.fallbacks += 1
                 self._fallen = self._last_sent(self._good_obs)
-            wanted = self.fallback.command(self.envelope.believable(obs))
+            wanted = self.fallback.command(self.envelope.believable(obs), drove)
             self._fallen = self.envelope.limit(wanted, self._fallen)
         self._last, self._continues = None, False
         return Tick(self._fallen, None, float("nan"))

@@ -59,6 +59,10 @@ class Hold:
         """See Fallback."""
         self._command = self.at(obs)
 
+    def stay(self, sent: np.ndarray) -> None:
+        """Servos hold where they were sent last, [act_dim]: they may have moved since it began."""
+        self._command = np.where(self._is_servo, sent, np.float32(0.0))
+
     def __call__(self, obs: np.ndarray) -> np.ndarray:  # noqa: ARG002
         """See Fallback."""
         return self._command
@@ -156,24 +160,28 @@ class GuardedFallback:
         except Exception as error:
             self._give_up(f"{type(error).__name__}: {error}")
 
-    def command(self, obs: np.ndarray) -> np.ndarray:
+    def command(self, obs: np.ndarray, sent: np.ndarray | None = None) -> np.ndarray:
         """A finite command [act_dim], not yet limited.
 
         Args:
             obs: newest measurement, NaN where it is not to be believed, [obs_dim].
+            sent: what was sent last: where servos stay should the fallback fail now; None: where
+                they were when it began.
         """
         if not self.error:
             try:
                 command = np.asarray(self._fallback(obs), np.float32)
             except Exception as error:
                 # Whatever a user's code does wrong, a robot must not be left without a command.
-                self._give_up(f"{type(error).__name__}: {error}")
+                self._give_up(f"{type(error).__name__}: {error}", sent)
             else:
                 if command.shape == (self._acts,) and np.isfinite(command).all():
                     return command
-                self._give_up(f"it gave {command}, not {self._acts} finite numbers")
+                self._give_up(f"it gave {command}, not {self._acts} finite numbers", sent)
         return self._hold(obs)
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, sent: np.ndarray | None = None) -> None:
         self.failures += 1
+        if sent is not None:
+            self._hold.stay(sent)
         self.error = f"fallback '{self.name}' failed, the robot holds instead: {reason}"

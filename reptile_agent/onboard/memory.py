@@ -4,6 +4,7 @@ and kept on disk where a spool is given.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reptile_agent.onboard.spool import Spool
+from reptile_agent.onboard.spool import SEGMENTS, Spool
 from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec
 from reptile_agent.transition import Batch, Transition
@@ -35,7 +36,7 @@ class Memory:
 
     def __init__(self, robot: RobotSpec, capacity: int, folder: Path | None = None) -> None:
         self._replay = Replay(capacity, len(robot.observations), len(robot.actions))
-        self._lock = threading.Lock()
+        self._lock, self._folder = threading.Lock(), folder
         self._spool = None if folder is None else Spool(folder, robot, capacity)
         self.lost = self._spool.lost if self._spool else 0
         """Transitions that the spool had to drop because they were damaged."""
@@ -74,8 +75,11 @@ class Memory:
         try:
             if self._spool is not None:
                 self._spool.clear()
+            else:
+                self._forget_on_disk()
         except OSError as error:
             self._lose_spool(error)
+            self._forget_on_disk()
 
     def sample(self, rng: np.random.Generator, steps: int, batch: int, **how: Any) -> Batch:
         """Minibatches, as `Replay.sample` makes them."""
@@ -92,6 +96,14 @@ class Memory:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
+
+    def _forget_on_disk(self) -> None:
+        """What was to be forgotten may not come back with the next start."""
+        if self._folder is None:
+            return
+        for name in SEGMENTS:
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink(missing_ok=True)
 
     def _lose_spool(self, error: OSError) -> None:
         _log.error("what is remembered is no longer kept on disk: %s; learning goes on", error)

@@ -31,14 +31,13 @@ class PlanGate:
         self._start = bundle.start
         self._shape = (self._policies[0].horizon, len(bundle.manifest.robot.references))
 
-    def see(self, transition: Transition) -> None:
-        """Look at one transition of the robot; what it was to follow must be known.
+    def check(self, transition: Transition) -> None:
+        """Refuse a transition whose reference cannot be planned along.
 
         Raises:
             ValueError: the reference has another shape or is not finite.
         """
         if transition.reference is None:
-            self.clear()  # what is not known cannot be planned along
             return
         reference = transition.reference[0]
         if reference.shape != self._shape or not np.isfinite(reference).all():
@@ -46,7 +45,14 @@ class PlanGate:
                 f"the reference should be finite numbers of shape {self._shape}, horizon and "
                 f"references; it is of shape {reference.shape}"
             )
-        self._seen.append((transition.obs[0], reference, bool(transition.first[0])))
+
+    def see(self, transition: Transition) -> None:
+        """Look at one transition that `check` let pass; without a reference all is forgotten."""
+        if transition.reference is None:
+            self.clear()  # what is not known cannot be planned along
+            return
+        first = bool(transition.first[0])
+        self._seen.append((transition.obs[0], transition.reference[0], first))
 
     def clear(self) -> None:
         """Forget what was seen."""

@@ -55,6 +55,11 @@ class Spool:
         self._record = _record_type(robot)
         head = MAGIC + robot_hash(robot) + struct.pack("<I", self._record.itemsize)
         self._header = head + struct.pack("<I", zlib.crc32(head))
+        if len(self._header) + records * self._record.itemsize > MAX_BYTES:
+            raise SpoolError(
+                f"spool {folder}: {records} transitions of {self._record.itemsize} bytes are more "
+                f"than {MAX_BYTES}; set a smaller window"
+            )
         self._file: int | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock: int | None = _locked(self.folder)

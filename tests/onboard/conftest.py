@@ -18,9 +18,11 @@ def changed_robot(short_arm) -> list[Transition]:
     obs, found, noise = sim.reset(seed=1), [], np.zeros((1, 5))
     for t in range(120):
         noise = 0.8 * noise + 0.06 * rng.standard_normal((1, 5))
-        action = (sim.reference(1)[:, 0] + noise).astype(np.float32)
+        reference = sim.reference(short_arm.plan_horizon)
+        action = (reference[:, 0] + noise).astype(np.float32)
         after, reward, *_ = sim.step(action)
-        found.append(Transition(obs, action, after, reward, np.array([t == 0])))
+        first = np.array([t == 0])
+        found.append(Transition(obs, action, after, reward, first, reference=reference))
         obs = after
     return found
 

@@ -227,3 +227,65 @@ def test_parameters_that_do_not_fit_are_refused(clock, spoil, sentence):
         clock.controller.offer(1, "0" * 64, clock.controller.bundle.start)
     clock.tick()
     assert clock.controller.version == 0
+
+
+def test_a_reset_takes_back_what_is_still_watched_and_keeps_what_has_passed(clock):
+    clock.settle()
+    good = offer(clock.controller, 1)
+    for _ in range(ProbationConfig().ticks + 2):
+        clock.tick()
+    assert clock.controller.probation.outcome == "passed"
+    clock.controller.reset()
+    clock.settle()
+    offer(clock.controller, 2, 5e-4)
+    clock.tick()
+    assert (clock.controller.version, clock.controller.probation.outcome) == (2, "watching")
+    clock.controller.reset()
+    assert clock.controller.version == 1
+    assert clock.controller.policy.parameters == pytest.approx(good)
+
+
+def test_what_cannot_be_judged_does_not_drive_on_for_ever(clock):
+    clock.settle()
+    offer(clock.controller, 1)
+    clock.tick()
+    assert clock.controller.version == 1
+    for _ in range(2 * ProbationConfig().ticks):
+        clock.tick(periods=1.35)
+    assert clock.controller.version == 1
+    clock.tick(periods=1.35)
+    assert (clock.controller.version, clock.controller.rollbacks) == (0, 1)
+
+
+def test_after_a_fallback_that_moved_the_robot_the_last_command_is_no_jump_back(clock):
+    clock.settle()
+    clock.controller.envelope.latch("something")
+    clock.controller.fallback.command = lambda obs, sent=None: np.full(5, 0.5, np.float32)
+    for _ in range(10):
+        sent = clock.tick().command
+    np.testing.assert_allclose(sent, 0.5)
+    np.testing.assert_allclose(clock.controller.stop(), sent)
+
+
+def test_a_fallback_that_fails_late_holds_where_it_has_driven_the_robot(clock):
+    clock.settle()
+    clock.controller.envelope.latch("something")
+    controller = clock.controller
+    controller.fallback._fallback = lambda obs: np.full(5, 0.5, np.float32)
+    controller.fallback._fallback.begin = lambda obs: None
+    for _ in range(10):
+        clock.tick()
+    controller.fallback._fallback = lambda obs: 1 / 0
+    for _ in range(3):
+        np.testing.assert_allclose(clock.tick().command, 0.5)
+    assert controller.fallback.failures == 1
+
+
+def test_a_failure_of_control_itself_falls_back_within_the_limits(clock):
+    clock.settle()
+    last = clock.tick().command
+    step = clock.controller.bundle.manifest.robot.actions[0].max_rate * PERIOD_S
+    command = clock.controller.fail("ZeroDivisionError: planted")
+    assert np.abs(command - last).max() <= step + 1e-6
+    assert clock.controller.mode == "fallback"
+    assert np.abs(clock.tick().command - command).max() <= step + 1e-6

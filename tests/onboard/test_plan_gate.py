@@ -97,8 +97,21 @@ def test_a_reference_that_does_not_fit_is_refused(bundle, seen, broken):
     wrong = reference[:, 1:] if broken == "shape" else np.full_like(reference, np.nan)
     found = gate(bundle, seen)
     with pytest.raises(ValueError, match="the reference should be finite numbers of shape"):
-        found.see(dataclasses.replace(seen[0], reference=wrong))
-    assert len(found) == STATES
+        found.check(dataclasses.replace(seen[0], reference=wrong))
+
+
+def test_a_transition_with_such_a_reference_is_not_remembered_at_all(adapter, changed_robot):
+    before, reference = len(adapter.replay), changed_robot[0].reference
+    with pytest.raises(ValueError, match="the reference should be"):
+        adapter.remember(dataclasses.replace(changed_robot[0], reference=reference[:, 1:]))
+    assert len(adapter.replay) == before
+
+
+def test_asked_for_plans_it_refuses_where_it_saw_nothing_to_follow(adapter, changed_robot):
+    adapter.remember(dataclasses.replace(changed_robot[80], reference=None))
+    verdict = adapter.adapt().verdict
+    assert (verdict.accepted, verdict.word) == (False, "plans_worse")
+    assert "nothing was seen to follow" in verdict.reason
 
 
 def test_the_adapter_asks_it_where_the_configuration_does(bundle, changed_robot):

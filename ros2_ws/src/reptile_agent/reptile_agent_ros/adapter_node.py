@@ -97,6 +97,7 @@ class AdapterNode(LifecycleNode):
         self._start_sha256 = bundle.manifest.start_sha256
         self._version = 0
         self._published: dict[str, np.ndarray] = {}
+        self._in_use, self._in_use_version = self._start_sha256, 0
         self._policy_is_active = False
         self._new_transitions = 0
         self._last_step = -1
@@ -119,7 +120,8 @@ class AdapterNode(LifecycleNode):
             folder,
             value(self, 'consolidate_epsilon'),
             self._publish,
-            lambda: self._version,
+            self._version_in_use,
+            lambda: self._active,
         )
         self._requests.load_start()
         self._server = ActionServer(self, Adapt, '~/adapt', self._on_adapt)
@@ -173,13 +175,18 @@ class AdapterNode(LifecycleNode):
 
     def _on_policy_status(self, message: PolicyStatus) -> None:
         """Learn which parameters really drive the robot: it may have refused or rolled back."""
-        if message.mode != PolicyStatus.ACTIVE and self._policy_is_active:
-            # What led to a fallback is not to be learned from, and a stopped robot may be moved.
+        if message.mode == PolicyStatus.FALLBACK and self._policy_is_active:
+            # What led to a fallback is not to be learned from.
             self._adapter.forget()
+        if message.mode != PolicyStatus.ACTIVE:
+            self._last_step = -1  # a stopped robot may be moved: what comes next begins anew
         self._policy_is_active = message.mode == PolicyStatus.ACTIVE
         # An adapter that was restarted goes on counting where the last one stood.
         self._version = max(self._version, message.parameters_version)
         in_use = self._published.get(message.parameters_sha256)
+        self._in_use = message.parameters_sha256
+        known = in_use is not None or message.parameters_sha256 == self._start_sha256
+        self._in_use_version = message.parameters_version if known else None
         if in_use is None and message.parameters_sha256 != self._start_sha256:
             self.get_logger().warning(
                 f'parameters version {message.parameters_version} are not of this process: '
@@ -198,6 +205,24 @@ class AdapterNode(LifecycleNode):
         except LookupError as error:
             # The robot's periods were uneven: what is remembered lies in too many pieces.
             self.get_logger().warning(f'no adaptation: {error}', throttle_duration_sec=5.0)
+        except Exception as error:
+            # Whatever it is, the robot goes on with what it has, and so does this node.
+            self.get_logger().error(
+                f'adaptation failed: {type(error).__name__}: {error}', throttle_duration_sec=5.0
+            )
+
+    def _version_in_use(self) -> int:
+        """Version of the parameters that drive the robot.
+
+        Raises:
+            LookupError: the policy drives with parameters that this process has not made.
+        """
+        if self._in_use_version is None:
+            raise LookupError(
+                'the policy drives with parameters from before this process began; '
+                'nothing is saved until it takes newer ones'
+            )
+        return self._in_use_version
 
     def _adapt(self, **how: Any) -> Adaptation:
         """Adapt once, as `Adapter.adapt` is told, and publish what came of it."""
@@ -214,8 +239,9 @@ class AdapterNode(LifecycleNode):
                 adaptation.parameters, self._header(), self._version, self._start_sha256
             )
             self._published[message.sha256] = adaptation.parameters
-            while len(self._published) > REMEMBERED:
-                del self._published[next(iter(self._published))]
+            old = [sha256 for sha256 in self._published if sha256 != self._in_use]
+            for sha256 in old[: max(0, len(self._published) - REMEMBERED)]:
+                del self._published[sha256]
             self._offers.publish(message)
         evidence, verdict = adaptation.evidence, adaptation.verdict
         self._status.publish(

@@ -46,7 +46,8 @@ class AdapterServices:
         folder: of the files; None: those that need one are refused.
         epsilon: outer step size of `~/consolidate`; 0: refused.
         publish: takes restored parameters that the gate looked at.
-        version: of the parameters published last.
+        version: of the parameters that drive the robot; LookupError where that is not known.
+        active: whether the node may publish parameters now.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class AdapterServices:
         epsilon: float,
         publish: Callable[[Adaptation], None],
         version: Callable[[], int],
+        active: Callable[[], bool],
     ) -> None:
         self._node, self._adapter, self._folder = node, adapter, folder
         self._epsilon, self._publish, self._version = epsilon, publish, version
+        self._active = active
         self._made: list[Service] = [node.create_service(SetBool, '~/freeze', self._on_freeze)]
         for name in ('save', 'restore', 'consolidate', 'reset'):
             self._made.append(
@@ -90,11 +93,14 @@ class AdapterServices:
     def save(self) -> tuple[bool, str]:
         """Keep the parameters in use."""
         file = self._file(ADAPTED)
-        self._adapter.save(file, self._version())
-        return True, f'version {self._version()} is in {file}'
+        version = self._version()
+        self._adapter.save(file, version)
+        return True, f'version {version} is in {file}'
 
     def restore(self) -> tuple[bool, str]:
         """Read what was saved, and publish it if the gate accepts it."""
+        if not self._active():
+            raise ValueError('the node is not active')
         found = self._adapter.restore(self._file(ADAPTED))
         self._publish(found)
         return found.verdict.accepted, found.verdict.reason
@@ -105,7 +111,7 @@ class AdapterServices:
             return False, 'consolidate_epsilon is 0; set it to a step size in (0, 1] to allow this'
         found = self._adapter.consolidate(self._epsilon)
         if found.verdict.accepted and self._folder is not None:
-            self._adapter.save_start(self._folder / START, self._version())
+            self._adapter.save_start(self._folder / START)
         return found.verdict.accepted, found.verdict.reason
 
     def reset(self) -> tuple[bool, str]:

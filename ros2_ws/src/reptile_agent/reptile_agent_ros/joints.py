@@ -63,6 +63,12 @@ class JointReader:
             )
         self._robot, self._strict = robot, strict
         self._names = {joint: joint_map.get(joint, joint) for joint in robot.observed_joints}
+        theirs = list(self._names.values())
+        twice = sorted({name for name in theirs if theirs.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"joint_map leads two of the bundle's joints to {twice}; map each to one of its own"
+            )
         self._orders: dict[tuple[str, ...], list[_Picks]] = {}
         self.obs = np.full(len(robot.observations), np.nan, np.float32)
         """Newest of each signal, NaN where none came; overwritten by `take`, [obs_dim]."""

@@ -138,10 +138,14 @@ class PolicyNode(LifecycleNode):
     def _make_command_publisher(self, interface: str, joints: list[str]) -> None:
         actions = self._controller.bundle.manifest.robot.actions
         ours = [signal.joint for signal in actions]
-        joints = joints or ours
-        if sorted(joints) != sorted(ours):
+        if joints and len(set(ours)) < len(ours):
+            raise ValueError(
+                f'command_joints cannot order {ours}: a joint has several actions; leave it unset'
+            )
+        if joints and sorted(joints) != sorted(ours):
             raise ValueError(f"command_joints are {joints}, the bundle's robot has {ours}")
-        self._command_order = [ours.index(joint) for joint in joints]
+        self._command_order = [ours.index(j) for j in joints] or list(range(len(ours)))
+        joints = joints or ours
         self._command_joints = [self._joint_map.get(joint, joint) for joint in joints]
         if interface == 'trajectory' and any(a.quantity != 'position' for a in actions):
             names = [action.name for action in actions]
@@ -174,7 +178,13 @@ class PolicyNode(LifecycleNode):
                 delattr(self, name)
 
     def _begin(self) -> None:
-        """Control anew: from a measurement yet to come, along a trajectory that still runs."""
+        """Control anew: from a measurement yet to come, along a trajectory that still runs.
+
+        Should none come, the robot holds: no policy's command may stand until then.
+        """
+        command = self._controller.stop()
+        if self._active and command is not None:
+            self._send(command)
         self._controller.reset()
         self._reader.forget()
         self._joint_error, self._seen = '', False
@@ -203,8 +213,12 @@ class PolicyNode(LifecycleNode):
                 self._joint_error = ''
 
     def _on_reference(self, message: JointTrajectory) -> None:
-        stamp, now_s = Time.from_msg(message.header.stamp), self._now_s()
-        age_s = 0.0
+        now_s, age_s = self._now_s(), 0.0
+        try:
+            stamp = Time.from_msg(message.header.stamp)
+        except ValueError as error:
+            self.get_logger().error(f'reference refused: its stamp is no time: {error}')
+            return
         if stamp.nanoseconds:
             age_s = (self.get_clock().now().nanoseconds - stamp.nanoseconds) * 1e-9
         if abs(age_s) > MAX_REFERENCE_AGE_S:
@@ -234,11 +248,13 @@ class PolicyNode(LifecycleNode):
             self._control()
         except Exception as error:
             # Whatever it is, a robot must not be left with the last command of a policy.
-            self._controller.envelope.latch(f'{type(error).__name__}: {error}')
-            command = self._controller.stop()
-            if command is not None:
-                self._send(command)
-            self._say(self._controller.envelope.fault)
+            command = self._controller.fail(f'{type(error).__name__}: {error}')
+            try:
+                if command is not None:
+                    self._send(command)
+            except Exception as broken:
+                self.get_logger().fatal(f'no command can be sent: {broken}')
+            self._say(self._controller.reason)
 
     def _control(self) -> None:
         """One control period."""
