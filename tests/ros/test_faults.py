@@ -1,4 +1,4 @@
-"""The faults of tests/onboard/test_controller_faults.py in real processes: what may happen to policy_node."""
+"""tests/onboard/test_controller_faults.py in real processes: what may happen to policy_node."""
 
 from __future__ import annotations
 
