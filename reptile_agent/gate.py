@@ -56,7 +56,8 @@ class Verdict:
 
     accepted: bool
     word: str
-    """accepted, not_finite, too_far, layer_too_far, forgets, not_better, or plans_worse."""
+    """accepted, not_finite, too_far, layer_too_far, forgets, not_better, or plans_worse; on the
+    robot also cancelled or diverged, where the steps did not end well."""
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict)
     """All that was measured, whatever decided."""

@@ -32,6 +32,8 @@ class ProbationConfig:
     """Allowed excess of the error, as a share of the longer time's mean."""
     floor: float = 0.01
     """Allowed excess of the error, in the unit of the references: the noise of tracking."""
+    unjudged_ticks: int = 24
+    """Ticks in a row that may say nothing of new parameters before they are taken back."""
     cooldown_ticks: int = 25
     """Ticks after a roll-back in which no new parameters are taken; twice as many after each
     further one without a pass in between, up to 32 times."""
@@ -47,6 +49,7 @@ class Probation:
         self._good: deque[float] = deque(maxlen=self.config.baseline_ticks)
         self._long: deque[float] = deque(maxlen=self.config.anchor_ticks)
         self._new: list[float] = []
+        self._unjudged = 0
         self._cooldown = 0
         self._failures = 0
 
@@ -63,7 +66,7 @@ class Probation:
 
     def begin(self) -> None:
         """New parameters were swapped in."""
-        self.outcome, self._new = "watching", []
+        self.outcome, self._new, self._unjudged = "watching", [], 0
 
     def fail(self) -> None:
         """What is watched must go: no new parameters for a while."""
@@ -84,6 +87,7 @@ class Probation:
         Returns:
             True if the last good parameters must be put back now.
         """
+        self._unjudged = 0
         if self._cooldown:
             self._cooldown -= 1
         if self.outcome != "watching":
@@ -99,6 +103,18 @@ class Probation:
             self._good.extend(self._new)
             self._long.extend(self._new)
         return False
+
+    def skip(self) -> bool:
+        """A control period went by that says nothing of the parameters, as an uneven one.
+
+        Returns:
+            True if the last good parameters must be put back now: none may drive on for ever so.
+        """
+        self._unjudged += 1
+        if self.outcome != "watching" or self._unjudged <= self.config.unjudged_ticks:
+            return False
+        self.fail()
+        return True
 
     def _bearable(self) -> bool:
         """Whether what is watched is not much worse than what was before."""

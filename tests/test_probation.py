@@ -167,3 +167,16 @@ def test_it_rolls_back_at_most_once_and_ends_in_a_verdict(errors):
     verdicts = feed(probation, *errors)
     assert sum(verdicts) <= 1
     assert probation.outcome == ("rolled_back" if any(verdicts) else "passed")
+
+
+def test_periods_that_say_nothing_count_in_a_row_and_end_in_a_roll_back():
+    config = ProbationConfig(unjudged_ticks=3)
+    probation = Probation(config)
+    for _ in range(config.baseline_ticks):
+        probation.tick(0.1)
+    assert [probation.skip() for _ in range(9)] == [False] * 9, "nothing is watched"
+    probation.begin()
+    assert [probation.skip() for _ in range(3)] == [False] * 3, "what was before does not count"
+    assert not probation.tick(0.1)
+    assert [probation.skip() for _ in range(4)] == [False, False, False, True]
+    assert (probation.outcome, probation.open) == ("rolled_back", False)

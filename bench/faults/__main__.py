@@ -10,6 +10,7 @@ where it is not to be had.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -56,8 +57,7 @@ class Args:
 def run(setup: Setup, case: Case, fault: str) -> Row:
     """One row, with a folder of its own that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        own = Setup(**{**setup.__dict__, "folder": Path(folder)})
-        return case(own, fault)
+        return case(dataclasses.replace(setup, folder=Path(folder)), fault)
 
 
 def main() -> None:

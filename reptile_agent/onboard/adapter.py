@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -93,11 +94,11 @@ class Adapter:
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._rng = np.random.default_rng(seed)
-        try:
+        with contextlib.ExitStack() as on_error:
+            # Or the spool's lock would be held for as long as this process lives.
+            on_error.callback(self.close)
             self._prepare(seed)
-        except BaseException:
-            self.close()  # or its lock would be held for as long as this process lives
-            raise
+            on_error.pop_all()
 
     def _prepare(self, seed: int) -> None:
         """Sessions, and what the gate looks at."""

@@ -73,7 +73,7 @@ class Bundle:
         return cls(path, manifest, start, rehearsal, graphs)
 
     def session(self, graph: str) -> ort.InferenceSession:
-        """An onnxruntime session of `act.onnx`, `adapt.onnx` or `evaluate.onnx`, one thread.
+        """An onnxruntime session of one of its graphs (`manifest.GRAPHS`), one thread.
 
         Raises:
             BundleError: onnxruntime refuses the graph.

@@ -22,8 +22,6 @@ from reptile_agent.trust_region import breach
 
 LATE = 1.5
 """A tick that comes after more than so many periods missed one."""
-UNJUDGED = 2
-"""Times probation's length that new parameters may drive in ticks that it cannot judge."""
 UNEVEN = 0.3
 """Share of a period by which the time between two ticks, and between their measurements, may differ
 for the transition to be learned from."""
@@ -84,8 +82,6 @@ class Controller:
         """What the fallback sent last, [act_dim]; None where it does not drive."""
         self._good_obs: np.ndarray | None = None
         self._continues = False
-        self._uneven = 0
-        """Ticks in a row that probation could not judge."""
 
     @property
     def reason(self) -> str:
@@ -149,9 +145,7 @@ class Controller:
         self._good_obs = obs.copy()
 
         transition, error = None, float("nan")
-        if self._last is None:
-            self._unjudged()
-        else:
+        if self._last is not None:
             _, _, aim = self._last
             error = float(np.abs(obs[self._columns] - aim[0]).mean())
             if not math.isfinite(error):
@@ -159,13 +153,10 @@ class Controller:
                 return self._fall_back(obs)
             if even:
                 transition = _transition(self._last, obs, error, first=not self._continues)
-                # An uneven period says nothing of the parameters: its aim lies elsewhere in time.
-                if self.probation.tick(error):
-                    self._roll_back()
-                self._uneven = 0
-            else:
-                self._unjudged()
             self._continues = transition is not None
+        # An uneven period says nothing of the parameters: its aim lies elsewhere in time.
+        if self.probation.skip() if transition is None else self.probation.tick(error):
+            self._roll_back()
         self._swap()
 
         if not np.isfinite(reference).all():
@@ -185,8 +176,7 @@ class Controller:
         """
         if self.probation.outcome == "watching":
             self._roll_back()
-        elif self.probation.outcome == "passed":
-            self._good = (self.version, self.policy.parameters)
+        self._keep_what_passed()
         self.envelope.reset()
         self.policy.reset()
         self.probation.reset()
@@ -232,20 +222,15 @@ class Controller:
         """Take what is offered, if nothing else is being watched."""
         if self._offered is None or self._frozen or not self.probation.open:
             return
-        if self.probation.outcome == "passed":
-            self._good = (self.version, self.policy.parameters)
+        self._keep_what_passed()
         self.version, flat = self._offered
         self._offered = None
         self.policy.set_parameters(flat)
         self.probation.begin()
 
-    def _unjudged(self) -> None:
-        """Count a tick that says nothing of what is watched: it may not drive on for ever so."""
-        self._uneven += 1
-        watching = self.probation.outcome == "watching"
-        if watching and self._uneven > UNJUDGED * self.probation.config.ticks:
-            self.probation.fail()
-            self._roll_back()
+    def _keep_what_passed(self) -> None:
+        if self.probation.outcome == "passed":
+            self._good = (self.version, self.policy.parameters)
 
     def _roll_back(self) -> None:
         self.version, flat = self._good

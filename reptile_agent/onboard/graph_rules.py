@@ -33,6 +33,8 @@ TYPED_FIELDS = {1: "float_data", 6: "int32_data", 7: "int64_data", 9: "int32_dat
 }
 FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS = 1, 2, 3, 4, 5, 6, 7
 """AttributeProto.AttributeType; others are refused."""
+FLOAT32 = 1
+"""TensorProto.DataType of inputs and outputs."""
 STANDARD = ("", "ai.onnx")
 
 
@@ -172,7 +174,7 @@ def _check_value(value: Any, promised: list[int | str]) -> None:
     same = len(found) == len(promised) and all(
         isinstance(a, str) if isinstance(b, str) else a == b for a, b in zip(found, promised)
     )
-    if kind.elem_type != FLOAT or not kind.HasField("shape") or not same:
+    if kind.elem_type != FLOAT32 or not kind.HasField("shape") or not same:
         raise GraphError(
             f"should have {_short(value.name)} as float32 {promised}, it has type "
             f"{kind.elem_type} {_short(str(found))}"

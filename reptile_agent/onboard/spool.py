@@ -8,6 +8,7 @@ of power what the system had not flushed yet (on Linux about the last 30 s).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import logging
@@ -63,11 +64,10 @@ class Spool:
         self._file: int | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock: int | None = _locked(self.folder)
-        try:
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.close)
             self._begin()
-        except BaseException:
-            self.close()
-            raise
+            on_error.pop_all()
 
     def _begin(self) -> None:
         kept, self.lost = self._read()

@@ -95,6 +95,7 @@ class AdapterNode(LifecycleNode):
             spool=None if folder is None else folder / SPOOL,
         )
         self._start_sha256 = bundle.manifest.start_sha256
+        self._references = len(bundle.manifest.robot.references)
         self._version = 0
         self._published: dict[str, np.ndarray] = {}
         self._in_use, self._in_use_version = self._start_sha256, 0
@@ -167,8 +168,8 @@ class AdapterNode(LifecycleNode):
         continues = message.step == self._last_step + 1
         self._last_step = message.step
         try:
-            references = len(self._adapter.bundle.manifest.robot.references)
-            self._adapter.remember(wire.read_transition(message, continues, references))
+            transition = wire.read_transition(message, continues, self._references)
+            self._adapter.remember(transition)
             self._new_transitions += 1
         except ValueError as error:
             self.get_logger().error(f'transition refused: {error}', throttle_duration_sec=5.0)
@@ -183,11 +184,9 @@ class AdapterNode(LifecycleNode):
         self._policy_is_active = message.mode == PolicyStatus.ACTIVE
         # An adapter that was restarted goes on counting where the last one stood.
         self._version = max(self._version, message.parameters_version)
-        in_use = self._published.get(message.parameters_sha256)
-        self._in_use = message.parameters_sha256
-        known = in_use is not None or message.parameters_sha256 == self._start_sha256
-        self._in_use_version = message.parameters_version if known else None
-        if in_use is None and message.parameters_sha256 != self._start_sha256:
+        self._in_use, self._in_use_version = message.parameters_sha256, message.parameters_version
+        in_use = self._known_in_use()
+        if in_use is None:
             self.get_logger().warning(
                 f'parameters version {message.parameters_version} are not of this process: '
                 "compared with the bundle's start instead",
@@ -211,13 +210,19 @@ class AdapterNode(LifecycleNode):
                 f'adaptation failed: {type(error).__name__}: {error}', throttle_duration_sec=5.0
             )
 
+    def _known_in_use(self) -> np.ndarray | None:
+        """The parameters that drive the robot; None: this process has not made them."""
+        if self._in_use == self._start_sha256:
+            return self._adapter.bundle.start
+        return self._published.get(self._in_use)
+
     def _version_in_use(self) -> int:
         """Version of the parameters that drive the robot.
 
         Raises:
             LookupError: the policy drives with parameters that this process has not made.
         """
-        if self._in_use_version is None:
+        if self._known_in_use() is None:
             raise LookupError(
                 'the policy drives with parameters from before this process began; '
                 'nothing is saved until it takes newer ones'

@@ -36,7 +36,7 @@ def transition_message(
     )
 
 
-def read_transition(message: TransitionMessage, continues: bool, references: int = 1) -> Transition:
+def read_transition(message: TransitionMessage, continues: bool, references: int) -> Transition:
     """A message as a one-lane transition; the adapter checks shapes and finiteness.
 
     Args:
