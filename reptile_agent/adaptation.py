@@ -31,6 +31,10 @@ class AdaptationConfig(BaseModel):
     """Transitions that an adaptation learns from: the newest ones that are not held out."""
     tau: float = Field(default=50.0, gt=0)
     """Recency: a transition's weight falls as exp(-age / tau), age in transitions."""
+    fast_tau: float | None = Field(default=10.0, gt=0)
+    """A second recency beside `tau`: the k steps are taken twice, on minibatches drawn by each, and
+    what predicts the held-out transitions better goes to the gate. Right after a fault that is the
+    shorter memory, otherwise the longer one. None: once, by `tau` alone."""
     holdout: int = Field(default=8, ge=0, le=100_000)
     """Newest transitions kept from learning, for the gate."""
     period: int = Field(default=10, ge=1)
@@ -59,6 +63,11 @@ class AdaptationConfig(BaseModel):
     """The gate lets the planner plan along so many last control periods, with the adapted
     parameters and with those in use, and refuses plans that look worse (`plan_evidence`); 0: it
     does not. For learners that plan."""
+
+    @property
+    def taus(self) -> tuple[float, ...]:
+        """Every recency that is tried, in this order."""
+        return (self.tau,) if self.fast_tau is None else (self.tau, self.fast_tau)
 
     def lookback(self, segment: int) -> int:
         """Transitions back from now that an adaptation may see, held-out ones included.

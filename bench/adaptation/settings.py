@@ -108,6 +108,7 @@ ADAPTATION = AdaptationConfig(
     tau=50.0,
     holdout=8,
     period=10,
+    fast_tau=None,
     plans=0,
 )
 TRAIN = TrainConfig(

@@ -49,8 +49,11 @@ def minibatches(
     rng: np.random.Generator,
     end_age: np.ndarray | int = 0,
     lanes: np.ndarray | None = None,
+    tau: float | None = None,
 ) -> TensorBatch:
     """Minibatches `[lanes, k, batch + rehearsal, ...]`: live segments, then rehearsed ones.
+
+    The recency is `tau`, or the configuration's where that is None.
 
     Raises:
         LookupError: a lane has no whole segment in its window.
@@ -61,7 +64,7 @@ def minibatches(
         config.batch,
         segment=learner.segment,
         window=config.window,
-        tau=config.tau,
+        tau=tau or config.tau,
         holdout=config.holdout,
         end_age=end_age,
         lanes=lanes,
@@ -132,20 +135,16 @@ class AdaptingLanes:
             return
         lanes = replay.lanes
         try:
-            batches = minibatches(learner, replay, config, self._pool, self._rng)
-            judged = self._judged(replay) if self._adaptation.gated else {}
+            batches = [
+                minibatches(learner, replay, config, self._pool, self._rng, tau=tau)
+                for tau in config.taus
+            ]
+            asked = self._adaptation.gated or len(batches) > 1
+            judged = self._judged(replay) if asked else {}
         except LookupError:  # a lane that fell again and again has no whole segment
             return
         origin = stack(self._start, lanes) if config.start == "start" else self.live
-        with torch.enable_grad():
-            adapted, _ = adapt_tasks(
-                learner,
-                self._adaptation.optimizer,
-                origin,
-                batches,
-                self._adaptation.lr,
-                stacked=True,
-            )
+        adapted = self._best([self._stepped(origin, each) for each in batches], judged)
         if self._adaptation.gated:
             self._ask_gate(adapted, judged)
             self._swap()
@@ -170,6 +169,27 @@ class AdaptingLanes:
             elif probation.tick(float(error[lane])):
                 self._roll_back(lane)
         self._swap()
+
+    def _stepped(self, origin: Params, batches: TensorBatch) -> Params:
+        """K inner steps of every lane."""
+        how = self._adaptation
+        with torch.enable_grad():
+            return adapt_tasks(self._learner, how.optimizer, origin, batches, how.lr, stacked=True)[
+                0
+            ]
+
+    def _best(self, found: list[Params], judged: TensorBatch) -> Params:
+        """Of each lane the parameters that predict the held-out transitions best."""
+        if len(found) == 1:
+            return found[0]
+        error = vmap(self._learner.prediction_error)
+        errors = torch.stack([error(params, judged).mean(1) for params in found])
+        # What is not a number is never the best.
+        best = errors.nan_to_num(nan=torch.inf).argmin(0)
+        lanes = torch.arange(best.shape[0])
+        return {
+            name: torch.stack([params[name] for params in found])[best, lanes] for name in found[0]
+        }
 
     def _ask_gate(self, adapted: Params, judged: TensorBatch) -> None:
         error = vmap(self._learner.prediction_error)

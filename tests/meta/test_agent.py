@@ -68,7 +68,7 @@ def drives_and_adapts(made: Agent, sim) -> np.ndarray:
     )
     rehearsal = {name: value.reshape(-1, *value.shape[3:]) for name, value in found.items()}
     adapting = AdaptationConfig(
-        inner_steps=2, batch=4, rehearsal=2, window=20, holdout=2, period=10
+        inner_steps=2, batch=4, rehearsal=2, window=20, holdout=2, period=10, fast_tau=None
     )
     how = OnlineAdaptation(adapting, InnerOptimizer(), step_sizes(params, 0.1), rehearsal)
     sim.reset(0)

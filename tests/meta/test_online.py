@@ -106,6 +106,7 @@ def online(start, rehearsal):
             "batch": 16,
             "rehearsal": 0,
             "window": 30,
+            "fast_tau": None,
             "holdout": 12,
             "period": 5,
             "max_distance": 1e6,
@@ -185,6 +186,34 @@ def test_lanes_adapt_from_where_the_configuration_says(learner, start, worn, onl
         for name in start:
             torch.testing.assert_close(lanes.live[name][lane], wanted[name], atol=1e-5, rtol=1e-4)
     assert counts(lanes) == ([1, 1, 1], [0, 0, 0], [0, 0, 0])
+
+
+def test_of_two_recencies_each_lane_takes_what_predicts_better(robot, learner, start, online):
+    # The first two break in the middle, and a short memory learns more of how they are now.
+    replay = Replay(2 * STEPS, 2, 2, LANES)
+    for gains, seed in ((NOMINAL, 1), ((0.05, 0.1, 0.5), 2)):
+        excited(robot, gains, seed).transitions(replay)
+    adaptation = online(window=80, fast_tau=8.0, inner_steps=40)
+    lanes = AdaptingLanes(learner, start, LANES, adaptation, np.random.default_rng(5))
+    rng, config = np.random.default_rng(5), adaptation.config
+    each = [minibatches(learner, replay, config, {}, rng, tau=tau) for tau in (50.0, 8.0)]
+    held_out = to_tensors(replay.sample(rng, 1, 22, segment=2, window=11))
+    lanes.adapt(replay)
+    found = []
+    for lane in range(LANES):
+        candidates = [
+            inner_loop(
+                learner, adaptation.optimizer, start, {}, lane_of(batches, lane), adaptation.lr
+            )[0]
+            for batches in each
+        ]
+        judged = {name: value[lane, 0] for name, value in held_out.items()}
+        errors = [float(learner.prediction_error(c, judged).mean()) for c in candidates]
+        found.append(int(np.argmin(errors)))
+        for name in start:
+            taken = candidates[found[-1]][name]
+            torch.testing.assert_close(lanes.live[name][lane], taken, atol=1e-5, rtol=1e-4)
+    assert found == [1, 1, 0]
 
 
 @pytest.mark.parametrize("gate", [False, True])
@@ -316,6 +345,7 @@ def test_a_policy_that_its_step_size_ruins_drives_only_on_probation(robot, make,
         batch=16,
         rehearsal=4,
         window=30,
+        fast_tau=None,
         holdout=4,
         period=5,
         max_distance=1e6,
