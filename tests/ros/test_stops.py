@@ -68,6 +68,7 @@ def test_the_last_command_holds_the_robot_where_it_is(
 def test_a_driver_that_hangs_cannot_keep_it_from_ending(start_node, peer, arm_bundle):
     """It acknowledges nothing; another one gets the last command all the same."""
     driver = start_node("reptile_agent_mujoco.mujoco_robot", {"joint_states": "not_heard"})
+    peer.wait_for(lambda: "joint_states at" in driver.output(), "driver", 30.0)
     node, robot = controlling(start_node, peer, arm_bundle)
     driver.process.send_signal(signal.SIGSTOP)
     peer.spin_for(0.5)
