@@ -357,8 +357,10 @@ class PolicyNode(LifecycleNode):
                 ticks=controller.ticks,
                 missed=controller.missed,
                 clamps=controller.envelope.clamps,
+                clamps_by_action=controller.envelope.clamps_by_action.tolist(),
                 rollbacks=controller.rollbacks,
                 fallbacks=controller.fallbacks,
+                fallback_failures=controller.fallback.failures,
                 tracking_error=sum(seen) / len(seen) if seen else math.nan,
             )
         )
