@@ -131,7 +131,9 @@ class Rig:
         inner_steps: int,
     ) -> None:
         import psutil
-        from reptile_agent_msgs.msg import AdaptationStatus
+        from reptile_agent_msgs.msg import (  # pyright: ignore[reportMissingImports]
+            AdaptationStatus,
+        )
 
         self.peer = peer
         spec = Bundle.load(bundle).manifest.robot

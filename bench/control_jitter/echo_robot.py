@@ -38,7 +38,8 @@ class EchoRobot:
     def __init__(
         self, peer: Peer, robot: RobotSpec, columns: dict[int, int], period_s: float
     ) -> None:
-        from rclpy.clock import Clock, ClockType
+        from rclpy.clock import Clock
+        from rclpy.clock_type import ClockType
         from rclpy.qos import QoSProfile, qos_profile_sensor_data
         from sensor_msgs.msg import JointState
         from std_msgs.msg import Float64MultiArray

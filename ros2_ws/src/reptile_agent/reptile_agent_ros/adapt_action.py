@@ -1,4 +1,4 @@
-"""The action `~/adapt` of adapter_node: goals are learned in the background, and can be cancelled."""
+"""The action `~/adapt` of adapter_node: goals are learned in the background, and can be ended."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ class AdaptAction:
         self._adapter, self._learn = adapter, learn
         self._take, self._active = take, active
         self._jobs: dict[bytes, Job] = {}
-        self._server = _Server(
-            node, Adapt, '~/adapt', self._begin, cancel_callback=self._on_cancel
-        )
+        self._server = _Server(node, Adapt, '~/adapt', self._begin, cancel_callback=self._on_cancel)
 
     def destroy(self) -> None:
         """Offer it no longer."""
