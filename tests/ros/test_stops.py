@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,6 +14,24 @@ from played_robot import Robot
 from bench.faults.nodes import STOP_S, bring_up, change_state, statuses
 
 PLACE = 0.3
+CRASHES = """
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from reptile_agent_ros.run import run
+
+class Crashes(LifecycleNode):
+    def __init__(self):
+        super().__init__('crashes')
+        self.create_timer(0.1, self.crash)
+
+    def crash(self):
+        raise OSError('broken')
+
+    def on_shutdown(self, state):
+        print('shut down', flush=True)
+        return TransitionCallbackReturn.SUCCESS
+
+run(Crashes, None)
+"""
 
 
 def tell(node, peer, *numbers: signal.Signals, apart_s: float) -> float:
@@ -106,6 +126,14 @@ def test_after_a_deactivation_only_the_hold_was_sent(start_node, peer, arm_bundl
     assert len(robot.commands) == sent
     assert robot.commands[-1] == pytest.approx(np.full(5, PLACE), abs=1e-6)
     assert node.process.returncode == 0
+
+
+def test_a_node_that_crashes_is_shut_down_too(ros_domain):
+    done = subprocess.run(
+        [sys.executable, "-c", CRASHES], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (1, "shut down\n")
+    assert "OSError: broken" in done.stderr
 
 
 @pytest.mark.parametrize("module", ["adapter_node", "reference_node"])

@@ -41,7 +41,7 @@ class AdaptAction:
         self._adapter, self._learn = adapter, learn
         self._take, self._active = take, active
         self._jobs: dict[bytes, Job] = {}
-        self._server = _Server(node, Adapt, '~/adapt', self._begin, cancel_callback=self._on_cancel)
+        self._server = _Server(node, self._begin, self._on_cancel)
 
     def destroy(self) -> None:
         """Offer it no longer."""
@@ -96,13 +96,28 @@ class AdaptAction:
 
 
 class _Server(ActionServer):
-    """An action server that leaves it to others when a goal is done."""
+    """An action server that leaves it to others when a goal is done.
+
+    Args:
+        node: that offers it.
+        begin: called with a goal that is to be worked on.
+        cancel: called with a goal that is to be ended.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        begin: Callable[[ServerGoalHandle], None],
+        cancel: Callable[[ServerGoalHandle], CancelResponse],
+    ) -> None:
+        self._begin = begin
+        super().__init__(node, Adapt, '~/adapt', begin, cancel_callback=cancel)
 
     def notify_execute(
         self, goal_handle: ServerGoalHandle, execute_callback: Callable | None
     ) -> None:
         """Only begin: a callback that awaits is polled at full speed by rclpy's executors."""
-        self._execute_callback(goal_handle)
+        self._begin(goal_handle)
 
     def finish(self, goal: ServerGoalHandle, end: Callable[[ServerGoalHandle], object]) -> None:
         """Have `end` set the goal's last state and give its result."""
