@@ -52,6 +52,8 @@ PERIOD_S = 1 / RATE_HZ
 SWEEP_S = 4.0
 SWEEP_SHIFT = 0.01
 """Share of a period by which messages shift against the ticks from one to the next."""
+SHORTEST = 0.03
+"""Share of the trips of that stretch that tell when the ticks are."""
 SETTLE_S = 0.5
 """After the load has changed, before it counts."""
 LOADS = ("idle", "adapting")
@@ -111,6 +113,18 @@ class Seen:
         }
 
 
+def tick_phase(sent: np.ndarray, took: np.ndarray) -> float:
+    """When in a period a message must be sent to be just in time for the tick [s].
+
+    Args:
+        sent: when messages were that shifted evenly against the ticks [s].
+        took: until each was answered [s]. The shortest had next to no wait, and no bad luck.
+    """
+    in_time = sent[took <= np.quantile(took, SHORTEST)]
+    turn = np.angle(np.exp(2j * np.pi * in_time / PERIOD_S).mean())
+    return float(PERIOD_S * turn / (2 * np.pi)) % PERIOD_S
+
+
 class Rig:
     """The processes, and a robot that this one plays.
 
@@ -134,6 +148,7 @@ class Rig:
         from reptile_agent_msgs.msg import (  # pyright: ignore[reportMissingImports]
             AdaptationStatus,
         )
+        from std_srvs.srv import SetBool
 
         self.peer = peer
         spec = Bundle.load(bundle).manifest.robot
@@ -157,9 +172,11 @@ class Rig:
         )
         self._policy = psutil.Process(node.process.pid)
         self.robot.publish_every(PERIOD_S)
-        for name in ("policy_node", "adapter_node"):
-            bring_up(peer, name)
+        bring_up(peer, "adapter_node")
+        self._freezer = peer.node.create_client(SetBool, "adapter_node/freeze")
+        peer.wait_for(self._freezer.service_is_ready, "service adapter_node/freeze")
         self.load("idle")
+        bring_up(peer, "policy_node")
         peer.wait_for(lambda: len(self.robot.answered_s) > RATE_HZ, "answers", 20.0)
 
     def load(self, load: str) -> None:
@@ -168,10 +185,9 @@ class Rig:
         Raises:
             TimeoutError: nothing is learned.
         """
-        from std_srvs.srv import SetBool
-
         learned, learns = len(self.adaptations), load == "adapting"
-        self.peer.call(SetBool, "adapter_node/freeze", SetBool.Request(data=not learns))
+        request = self._freezer.srv_type.Request(data=not learns)
+        self.peer.wait_for(self._freezer.call_async(request).done, "answer of freeze")
         if learns:
             self.peer.wait_for(lambda: len(self.adaptations) > learned, "adaptation", 30.0)
         self.peer.spin_for(SETTLE_S)
@@ -182,9 +198,7 @@ class Rig:
         self.robot.publish_every(PERIOD_S * (1 + SWEEP_SHIFT))
         self.peer.spin_for(SWEEP_S)
         sent, took = self._trips(first, len(self.robot.sent_s))
-        # The shortest had no wait: what a trip takes beyond it is the wait for the tick.
-        turns = 2 * np.pi * (sent + took - took.min()) / PERIOD_S
-        tick_s = PERIOD_S * np.angle(np.exp(1j * turns).mean()) / (2 * np.pi)
+        tick_s = tick_phase(sent, took)
         self.robot.publish_every(PERIOD_S, at_s=tick_s - PERIOD_S / 2)
         self.peer.spin_for(SETTLE_S)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bench.control_jitter import echo_bundle
+from bench.control_jitter.__main__ import SWEEP_SHIFT, tick_phase
 from bench.control_jitter.echo_robot import TURN, EchoRobot
 from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.onboard.policy import Policy
@@ -106,6 +107,17 @@ def test_times_are_those_of_the_way_there_and_back(peer, arm_bundle):
     driver.answer(driver.heard[number - lost])
     peer.wait_for(lambda: number in robot.answered_s, "a command")
     assert 0.2 < robot.answered_s[number] - robot.sent_s[number] < 1.0
+
+
+@pytest.mark.parametrize("phase_s", [0.0, 0.0013, 0.0049])
+def test_the_ticks_are_found_among_much_noise(phase_s):
+    rng, count = np.random.default_rng(0), 800
+    sent = 1.8e9 + PERIOD_S * (1 + SWEEP_SHIFT) * np.arange(count)
+    wait = (1.8e9 + phase_s - sent) % PERIOD_S
+    took = wait + 0.0015 + rng.exponential(0.003, count)
+    off = (tick_phase(sent, took) - 1.8e9 - phase_s + PERIOD_S / 2) % PERIOD_S - PERIOD_S / 2
+    # Messages just in time are on the early side, by half of what is looked at.
+    assert -0.001 < off <= 0.0001
 
 
 def test_it_runs_from_end_to_end(ros_domain, tmp_path):
