@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 STOP_S = 5.0
 """A node that has not ended so long after SIGINT is killed."""
@@ -114,6 +116,42 @@ class Peer:
         self.executor.shutdown()
         self.node.destroy_node()
         self.context.try_shutdown()
+
+
+def why_no_nodes() -> str:
+    """Why there are no nodes to be had; empty where there are."""
+    for module in ("rclpy", "reptile_agent_msgs.msg", "reptile_agent_ros", "reptile_agent_mujoco"):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            return f"needs the ros extra, and ros2_ws sourced ({error}); tests/ros runs it"
+    return ""
+
+
+@contextlib.contextmanager
+def ros_domain(domain: int, folder: Path) -> Iterator[tuple[Callable[..., NodeProcess], Peer]]:
+    """A function that starts nodes, and a peer of theirs, in a domain on this machine alone.
+
+    Args:
+        domain: its number.
+        folder: of the nodes' output. All nodes are ended when the context is left.
+    """
+    from reptile_agent.demo.processes import local_udp
+
+    started: list[NodeProcess] = []
+
+    def start(module: str, **parameters: object) -> NodeProcess:
+        started.append(NodeProcess(module, parameters, folder / f"{domain}-{len(started)}.txt"))
+        return started[-1]
+
+    with mock.patch.dict(os.environ, local_udp() | {"ROS_DOMAIN_ID": str(domain)}):
+        peer = Peer(domain)
+        try:
+            yield start, peer
+        finally:
+            for node in reversed(started):
+                node.stop()
+            peer.close()
 
 
 def change_state(peer: Peer, node: str, number: int) -> bool:

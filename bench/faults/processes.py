@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
-from bench.faults.nodes import NodeProcess, Peer, bring_up, statuses
+from bench.faults.nodes import (
+    NodeProcess,
+    Peer,
+    bring_up,
+    ros_domain,
+    statuses,
+    why_no_nodes,
+)
 from bench.faults.row import Case, Row, Setup, Tally, first_wrong
 
 ROBOT, POLICY = "reptile_agent_mujoco.mujoco_robot", "reptile_agent_ros.policy_node"
@@ -159,12 +163,12 @@ def kill_policy(start: Callable[..., NodeProcess], peer: Peer, joints: list[str]
 
 
 def _flood(setup: Setup, fault: str) -> Row:
-    why_not = _why_not()
+    why_not = why_no_nodes()
     if why_not:
         return Row(fault, 0, 0, None, why_not)
     tally, joints = Tally(setup, 1), list(setup.bundle.manifest.robot.observed_joints)
     rate_hz = 1 / setup.bundle.manifest.robot.control_period_s
-    with _domain(setup, 0) as (start, peer):
+    with ros_domain(DOMAIN, setup.folder) as (start, peer):
         found = flood(start, peer, joints, setup.folder, for_s=5.0)
     wrong = first_wrong(
         [
@@ -184,13 +188,13 @@ def _flood(setup: Setup, fault: str) -> Row:
 
 
 def _policy_killed(setup: Setup, fault: str) -> Row:
-    why_not = _why_not()
+    why_not = why_no_nodes()
     if why_not:
         return Row(fault, 0, 0, None, why_not)
     joints = list(setup.bundle.manifest.robot.observed_joints)
     tally = Tally(setup, min(5, setup.count(0.003)))
     for trial in range(tally.total):
-        with _domain(setup, 1 + trial) as (start, peer):
+        with ros_domain(DOMAIN + 1 + trial, setup.folder) as (start, peer):
             found = kill_policy(start, peer, joints)
         wrong = first_wrong(
             [
@@ -205,39 +209,6 @@ def _policy_killed(setup: Setup, fault: str) -> Row:
         "SIGKILL in mid-motion; mujoco_robot holds by its own watchdog "
         f"(command_timeout_s {COMMAND_TIMEOUT_S} s here), which is most of the time",
     )
-
-
-@contextmanager
-def _domain(setup: Setup, number: int) -> Iterator[tuple[Callable[..., NodeProcess], Peer]]:
-    """A ROS domain on this machine alone; what was started in it is ended."""
-    from reptile_agent.demo.processes import local_udp
-
-    started: list[NodeProcess] = []
-
-    def start(module: str, **parameters: object) -> NodeProcess:
-        log = setup.folder / f"{number}-{len(started)}.txt"
-        started.append(NodeProcess(module, parameters, log))
-        return started[-1]
-
-    domain = DOMAIN + number
-    with mock.patch.dict(os.environ, local_udp() | {"ROS_DOMAIN_ID": str(domain)}):
-        peer = Peer(domain)
-        try:
-            yield start, peer
-        finally:
-            for node in reversed(started):
-                node.stop()
-            peer.close()
-
-
-def _why_not() -> str:
-    """Why there are no nodes to be had; empty where there are."""
-    for module in ("rclpy", "reptile_agent_msgs.msg", "reptile_agent_ros", "reptile_agent_mujoco"):
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            return f"needs the ros extra, and ros2_ws sourced ({error}); tests/ros runs it"
-    return ""
 
 
 def _newest(file: Path) -> int:

@@ -58,7 +58,8 @@ class Adaptation:
 class Adapter:
     """The robot's inner loop.
 
-    One thread adapts; meanwhile others may call `remember`, `cancel` and `freeze`.
+    One thread may `learn`; meanwhile another may call everything that neither learns nor asks the
+    gate: `remember`, `forget`, `take`, `cancel`, `freeze`, `reset`, `save`, and set `in_use`.
 
     Args:
         bundle: verified.
@@ -144,22 +145,34 @@ class Adapter:
         window: int | None = None,
         tell: Callable[[int, float], None] | None = None,
     ) -> Adaptation:
+        """`learn` and `take`, with the same arguments and errors."""
+        return self.take(self.learn(steps, start, window, tell))
+
+    def learn(
+        self,
+        steps: int | None = None,
+        start: str | None = None,
+        window: int | None = None,
+        tell: Callable[[int, float], None] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Adaptation:
         """Take `steps` inner steps (default: the configuration's) and ask the gate.
 
-        What the gate accepts becomes `in_use`.
+        Nothing is used of it before `take`.
 
         Args:
             steps: k.
             start: 'start' or 'last' (default: the configuration's).
             window: newest transitions to look at (default: the configuration's).
             tell: called with the number and loss of every step, as they are taken.
+            cancelled: cancels it when set, even before it begins.
 
         Raises:
             LookupError: too few transitions yet.
             ValueError: no steps, or a start that there is not.
             RuntimeError: the adapter is frozen.
         """
-        began = self._begin()
+        began = self._begin(cancelled)
         config, segment = self.config, self.bundle.manifest.segment
         steps = config.inner_steps if steps is None else steps
         start = start or config.start
@@ -199,9 +212,23 @@ class Adapter:
         else:
             evidence = self._evidence(self.in_use, adapted)
             verdict = judge(evidence, config)
-        return self._take(
-            Adaptation(adapted, loss, grad_norm, evidence, verdict, _ms_since(began), stop)
-        )
+        return Adaptation(adapted, loss, grad_norm, evidence, verdict, _ms_since(began), stop)
+
+    def take(self, found: Adaptation) -> Adaptation:
+        """Use what the gate accepted, unless it was cancelled since."""
+        with self._lock:
+            if self._cancelled.is_set() and found.verdict.accepted:
+                verdict = Verdict(
+                    False,
+                    "cancelled",
+                    "it was cancelled before it was taken",
+                    found.verdict.figures,
+                )
+                return dataclasses.replace(found, verdict=verdict, stop="cancelled")
+            if found.verdict.accepted:
+                self._before, self.in_use = self.in_use, found.parameters
+                self._accepted = found
+        return found
 
     def cancel(self) -> None:
         """End the adaptation that runs now after its present step; it is refused.
@@ -256,7 +283,7 @@ class Adapter:
         """
         began = self._begin()
         found = load_parameters(path, self.bundle, "adapted").parameters
-        return self._take(self._without_steps(found, self._evidence(self.in_use, found), began))
+        return self.take(self._without_steps(found, self._evidence(self.in_use, found), began))
 
     def consolidate(self, epsilon: float) -> Adaptation:
         """One outer Reptile step on the robot: `start + epsilon * (in_use - start)`.
@@ -307,12 +334,12 @@ class Adapter:
         """Let go of the spool's files."""
         self.replay.close()
 
-    def _begin(self) -> float:
+    def _begin(self, cancelled: threading.Event | None = None) -> float:
         """When it began; cancellations of earlier ones are past."""
         with self._lock:
             if self.frozen:
                 raise RuntimeError("the adapter is frozen; thaw it first")
-            self._cancelled.clear()
+            self._cancelled = cancelled or threading.Event()
         return time.monotonic()
 
     def _evidence(self, before: np.ndarray | None, after: np.ndarray) -> Evidence:
@@ -346,22 +373,6 @@ class Adapter:
         nothing = np.zeros(0, np.float32)
         verdict = judge(evidence, self.config)
         return Adaptation(flat, nothing, nothing, evidence, verdict, _ms_since(began))
-
-    def _take(self, found: Adaptation) -> Adaptation:
-        """Use what the gate accepted, unless it was cancelled while the gate looked."""
-        with self._lock:
-            if self._cancelled.is_set() and found.verdict.accepted:
-                verdict = Verdict(
-                    False,
-                    "cancelled",
-                    "it was cancelled before it was taken",
-                    found.verdict.figures,
-                )
-                return dataclasses.replace(found, verdict=verdict, stop="cancelled")
-            if found.verdict.accepted:
-                self._before, self.in_use = self.in_use, found.parameters
-                self._accepted = found
-        return found
 
 
 def _ms_since(began: float) -> float:

@@ -81,7 +81,7 @@ def test_a_bundle_that_is_sound_is_told_from_a_broken_one(setup, monkeypatch):
 
 
 def test_without_ros_its_rows_say_so(setup, monkeypatch):
-    monkeypatch.setattr(processes, "_why_not", lambda: "needs the ros extra")
+    monkeypatch.setattr(processes, "why_no_nodes", lambda: "needs the ros extra")
     for fault, case in processes.CASES.items():
         row = run(setup, case, fault)
         assert (row.trials, row.note) == (0, "needs the ros extra")

@@ -104,6 +104,36 @@ def test_cancelled_while_the_gate_looks_it_is_not_taken(adapter, bundle):
     assert adapter.adapt().verdict.accepted, "a cancellation is not for the next"
 
 
+def test_what_was_learned_is_not_in_use_before_it_is_taken(adapter, bundle):
+    found = adapter.learn()
+    assert found.verdict.accepted
+    np.testing.assert_array_equal(adapter.in_use, bundle.start)
+    assert adapter.take(found) is found
+    np.testing.assert_array_equal(adapter.in_use, found.parameters)
+
+
+@pytest.mark.parametrize("how", ["cancel", "freeze", "reset"])
+def test_cancelled_between_learning_and_taking_it_is_refused(adapter, bundle, how):
+    found = adapter.learn()
+    assert found.verdict.accepted
+    getattr(adapter, how)()
+    taken = adapter.take(found)
+    assert (taken.verdict.accepted, taken.verdict.word, taken.stop) == (
+        False,
+        "cancelled",
+        "cancelled",
+    )
+    np.testing.assert_array_equal(adapter.in_use, bundle.start)
+
+
+def test_it_can_be_cancelled_before_it_begins(adapter):
+    cancelled = threading.Event()
+    cancelled.set()
+    found = adapter.learn(1000, cancelled=cancelled)
+    assert (found.stop, found.steps) == ("cancelled", 0)
+    assert adapter.learn().verdict.accepted, "a cancellation is not for the next"
+
+
 def test_frozen_it_learns_nothing_until_it_is_thawed(adapter, bundle, tmp_path):
     adapter.freeze()
     for call in (

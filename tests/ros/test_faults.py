@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 
 import numpy as np
@@ -157,3 +158,37 @@ def test_killed_in_mid_motion_the_policy_leaves_a_robot_that_holds(start_node, p
     assert found.held_after_s < COMMAND_TIMEOUT_S + 0.2
     assert found.moved_rad < STILL_RAD
     assert found.to_goal_rad > 0.3, "it went on to its goal"
+
+
+def test_the_status_counts_clamps_by_action_and_a_users_fallback_that_fails(
+    start_node, peer, joints, tmp_path, monkeypatch
+):
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    park = tmp_path / "park-1.0.dist-info"
+    park.mkdir()
+    (park / "METADATA").write_text("Metadata-Version: 2.1\nName: park\nVersion: 1.0\n")
+    (park / "entry_points.txt").write_text("[reptile_agent.fallbacks]\npark = park:Park\n")
+    (tmp_path / "park.py").write_text(
+        "class Park:\n"
+        "    def __init__(self, robot): pass\n"
+        "    def begin(self, obs): pass\n"
+        "    def __call__(self, obs): raise OSError('no brake')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    robot = Robot(peer, joints)
+    _, status = begin(start_node, peer, [robot], fallback="park", max_frozen=0)
+    publisher = peer.node.create_publisher(JointTrajectory, "reference", 10)
+    peer.wait_for(publisher.get_subscription_count, "the policy's subscription")
+    # Farther than any joint may go in a period.
+    goal = JointTrajectoryPoint(positions=[0.0, 1.5, 0.0, 0.0, 0.0])
+    publisher.publish(JointTrajectory(joint_names=joints, points=[goal]))
+    peer.wait_for(lambda: status[-1].clamps_by_action[1], "clamps")
+    assert len(status[-1].clamps_by_action) == 5
+    assert max(status[-1].clamps_by_action) <= status[-1].clamps
+    assert status[-1].fallback_failures == 0
+    robot.position[joints[0]] = math.nan
+    assert "fallback 'park' failed, the robot holds instead: OSError: no brake" in fallback(
+        peer, status
+    )
+    peer.wait_for(lambda: status[-1].fallback_failures == 1, "the count")

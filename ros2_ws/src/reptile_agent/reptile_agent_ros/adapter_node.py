@@ -2,18 +2,18 @@
 
 Reads `policy_node/transition`, publishes what the gate accepts on `~/parameters` and every
 verdict on `~/status`; `~/adapt` adapts on request. A process of its own, and a niced one, so
-that learning takes only the time that control leaves over.
+that learning takes only the time that control leaves over. It learns in a thread beside the
+executor's (docs/decisions/24), so that whoever wants to end that is heard at once.
 """
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
-from rclpy.action import ActionServer
-from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from reptile_agent.adaptation import AdaptationConfig
@@ -21,11 +21,12 @@ from reptile_agent.onboard.adapter import Adaptation, Adapter
 from reptile_agent.onboard.bundle import BundleError
 from std_msgs.msg import Header
 
-from reptile_agent_msgs.action import Adapt
 from reptile_agent_msgs.msg import AdaptationStatus, Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
+from reptile_agent_ros.adapt_action import AdaptAction
 from reptile_agent_ros.adapter_services import SPOOL, AdapterServices, state_folder
+from reptile_agent_ros.background import Background, Job
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare_adapter, load_bundle, value
@@ -45,7 +46,8 @@ class AdapterNode(LifecycleNode):
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._active = False
         self._made: list = []
-        self._server: ActionServer | None = None
+        self._background: Background | None = None
+        self._action: AdaptAction | None = None
         self._requests: AdapterServices | None = None
         self._adapter: Adapter | None = None
 
@@ -67,6 +69,7 @@ class AdapterNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop adapting; what was remembered stays."""
         self._active = False
+        self._background.stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -115,9 +118,11 @@ class AdapterNode(LifecycleNode):
         period_s = value(self, 'adapt_period_s')
         if period_s > 0:
             self._made.append(self.create_timer(period_s, self._on_timer, clock=self._steady_clock))
+        self._background = Background(lambda what: self.executor.create_task(what))
         self._requests = AdapterServices(
             self,
             self._adapter,
+            self._background.paused,
             folder,
             value(self, 'consolidate_epsilon'),
             self._publish,
@@ -125,7 +130,9 @@ class AdapterNode(LifecycleNode):
             lambda: self._active,
         )
         self._requests.load_start()
-        self._server = ActionServer(self, Adapt, '~/adapt', self._on_adapt)
+        self._action = AdaptAction(
+            self, self._adapter, self._learn, self._take, lambda: self._active
+        )
         self.get_logger().info(
             f'bundle {bundle.path}: {self._adapter.config.inner_steps} inner steps of '
             f'{self._adapter.config.inner_lr:g} every {period_s:g} s, niceness {os.nice(0)}'
@@ -138,12 +145,15 @@ class AdapterNode(LifecycleNode):
 
     def _destroy(self) -> None:
         self._active = False
+        if self._background is not None:
+            self._background.close()
+            self._background = None
         for made in self._made:
             (self.destroy_timer if hasattr(made, 'cancel') else self.destroy_subscription)(made)
         self._made = []
-        if self._server is not None:
-            self._server.destroy()
-            self._server = None
+        if self._action is not None:
+            self._action.destroy()
+            self._action = None
         if self._requests is not None:
             self._requests.destroy()
             self._requests = None
@@ -178,6 +188,7 @@ class AdapterNode(LifecycleNode):
         """Learn which parameters really drive the robot: it may have refused or rolled back."""
         if message.mode == PolicyStatus.FALLBACK and self._policy_is_active:
             # What led to a fallback is not to be learned from.
+            self._adapter.cancel()
             self._adapter.forget()
         if message.mode != PolicyStatus.ACTIVE:
             self._last_step = -1  # a stopped robot may be moved: what comes next begins anew
@@ -196,11 +207,14 @@ class AdapterNode(LifecycleNode):
 
     def _on_timer(self) -> None:
         enough = self._new_transitions >= MIN_NEW_TRANSITIONS and self._adapter.ready
-        enough = enough and not self._adapter.frozen
+        enough = enough and not self._adapter.frozen and self._background.idle
         if not (self._active and self._policy_is_active and enough):
             return
+        self._learn(self._on_learned)
+
+    def _on_learned(self, future: Future) -> None:
         try:
-            self._adapt()
+            self._take(future)
         except LookupError as error:
             # The robot's periods were uneven: what is remembered lies in too many pieces.
             self.get_logger().warning(f'no adaptation: {error}', throttle_duration_sec=5.0)
@@ -229,10 +243,16 @@ class AdapterNode(LifecycleNode):
             )
         return self._in_use_version
 
-    def _adapt(self, **how: Any) -> Adaptation:
-        """Adapt once, as `Adapter.adapt` is told, and publish what came of it."""
+    def _learn(self, done: Callable[[Future], None], **how: Any) -> Job:
+        """Have the adapter learn in the background, as `Adapter.learn` is told."""
         self._new_transitions = 0
-        adaptation = self._adapter.adapt(**how)
+        job = Job(lambda stop: self._adapter.learn(**how, cancelled=stop), done)
+        self._background.do(job)
+        return job
+
+    def _take(self, future: Future) -> Adaptation:
+        """Use what was learned, unless it was cancelled since, and publish what came of it."""
+        adaptation = self._adapter.take(future.result())
         self._publish(adaptation)
         return adaptation
 
@@ -270,49 +290,6 @@ class AdapterNode(LifecycleNode):
                 duration_ms=adaptation.duration_ms,
             )
         )
-
-    def _on_adapt(self, goal: ServerGoalHandle) -> Adapt.Result:
-        """Serve one request of `~/adapt`; a request out of reason is aborted with a sentence."""
-        request = goal.request
-        try:
-            self._check(request)
-            adaptation = self._adapt(
-                steps=request.steps or None,
-                start=request.start or None,
-                window=request.window or None,
-                tell=lambda step, loss: goal.publish_feedback(Adapt.Feedback(step=step, loss=loss)),
-            )
-        except (LookupError, ValueError, RuntimeError) as error:
-            goal.abort()
-            nothing = math.nan
-            return Adapt.Result(
-                accepted=False, verdict='refused', reason=str(error), before=nothing, after=nothing
-            )
-        goal.succeed()
-        return Adapt.Result(
-            accepted=adaptation.verdict.accepted,
-            verdict=adaptation.verdict.word,
-            reason=adaptation.verdict.reason,
-            before=adaptation.evidence.live_before,
-            after=adaptation.evidence.live_after,
-            duration_ms=adaptation.duration_ms,
-        )
-
-    def _check(self, request: Adapt.Goal) -> None:
-        """Whether a request can be served.
-
-        Raises:
-            ValueError: it is out of reason, or comes at the wrong time.
-            LookupError: too little is remembered yet.
-        """
-        if not self._active:
-            raise ValueError('the node is not active')
-        if request.steps > 1000:
-            raise ValueError(f'steps is {request.steps}; at most 1000 are taken')
-        if request.start not in ('', Adapt.Goal.START, Adapt.Goal.LAST):
-            raise ValueError(f"start is '{request.start}'; use 'start', 'last' or ''")
-        if not self._adapter.ready:
-            raise LookupError(f'only {len(self._adapter.replay)} transitions are remembered yet')
 
 
 def main(args: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ No path ever comes from outside: files have fixed names in the folder that the p
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class AdapterServices:
     Args:
         node: that offers them.
         adapter: that does them.
+        paused: makes a context in which nothing is learned in the background.
         folder: of the files; None: those that need one are refused.
         epsilon: outer step size of `~/consolidate`; 0: refused.
         publish: takes restored parameters that the gate looked at.
@@ -54,15 +56,17 @@ class AdapterServices:
         self,
         node: Node,
         adapter: Adapter,
+        paused: Callable[[], AbstractContextManager[None]],
         folder: Path | None,
         epsilon: float,
         publish: Callable[[Adaptation], None],
         version: Callable[[], int],
         active: Callable[[], bool],
     ) -> None:
-        self._node, self._adapter, self._folder = node, adapter, folder
-        self._epsilon, self._publish, self._version = epsilon, publish, version
-        self._active = active
+        self._node, self._adapter, self._paused = node, adapter, paused
+        self._folder = folder
+        self._epsilon, self._publish = epsilon, publish
+        self._version, self._active = version, active
         self._made: list[Service] = [node.create_service(SetBool, '~/freeze', self._on_freeze)]
         for name in ('save', 'restore', 'consolidate', 'reset'):
             self._made.append(
@@ -101,15 +105,17 @@ class AdapterServices:
         """Read what was saved, and publish it if the gate accepts it."""
         if not self._active():
             raise ValueError('the node is not active')
-        found = self._adapter.restore(self._file(ADAPTED))
-        self._publish(found)
+        with self._paused():
+            found = self._adapter.restore(self._file(ADAPTED))
+            self._publish(found)
         return found.verdict.accepted, found.verdict.reason
 
     def consolidate(self) -> tuple[bool, str]:
         """One outer step towards what is in use; kept where a folder is given."""
         if self._epsilon == 0:
             return False, 'consolidate_epsilon is 0; set it to a step size in (0, 1] to allow this'
-        found = self._adapter.consolidate(self._epsilon)
+        with self._paused():
+            found = self._adapter.consolidate(self._epsilon)
         if found.verdict.accepted and self._folder is not None:
             self._adapter.save_start(self._folder / START)
         return found.verdict.accepted, found.verdict.reason

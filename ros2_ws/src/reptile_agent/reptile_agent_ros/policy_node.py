@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from builtin_interfaces.msg import Duration
+from builtin_interfaces.msg import Duration as DurationMessage
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.time import Time
 from reptile_agent.onboard import parameters
@@ -35,6 +36,8 @@ from reptile_agent_ros.track import Track
 STATUS_PERIOD_S = 0.2
 WAITING = 'waiting for joint_states'
 MAX_REFERENCE_AGE_S = 3600.0
+LAST_COMMAND_S = 0.5
+"""How long to wait, at the end, for the robot's driver to acknowledge the last command."""
 ERROR_TICKS = 25
 """Control periods that the status's tracking error is averaged over."""
 
@@ -77,9 +80,10 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End, from whatever state."""
+        """End, from whatever state; the last command reaches the robot before this node is gone."""
         if self._active:
             self._stop()
+            self._commands.wait_for_all_acked(Duration(seconds=LAST_COMMAND_S))
         self._destroy()
         return TransitionCallbackReturn.SUCCESS
 
@@ -306,7 +310,7 @@ class PolicyNode(LifecycleNode):
             return
         period_ns = round(1e9 * self._controller.bundle.manifest.robot.control_period_s)
         point = JointTrajectoryPoint(
-            positions=values, time_from_start=Duration(sec=0, nanosec=period_ns)
+            positions=values, time_from_start=DurationMessage(sec=0, nanosec=period_ns)
         )
         self._commands.publish(JointTrajectory(joint_names=self._command_joints, points=[point]))
 
@@ -353,8 +357,10 @@ class PolicyNode(LifecycleNode):
                 ticks=controller.ticks,
                 missed=controller.missed,
                 clamps=controller.envelope.clamps,
+                clamps_by_action=controller.envelope.clamps_by_action.tolist(),
                 rollbacks=controller.rollbacks,
                 fallbacks=controller.fallbacks,
+                fallback_failures=controller.fallback.failures,
                 tracking_error=sum(seen) / len(seen) if seen else math.nan,
             )
         )

@@ -1,0 +1,1 @@
+"""How evenly the control process answers its sensors, idle and while the robot learns."""
