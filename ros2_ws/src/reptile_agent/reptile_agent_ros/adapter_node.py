@@ -16,9 +16,11 @@ from rclpy.action import ActionServer
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.adaptation import MIN_NEW_TRANSITIONS, AdaptationConfig
+from reptile_agent.onboard import parameters
 from reptile_agent.onboard.adapter import Adaptation, Adapter
 from reptile_agent.onboard.bundle import BundleError
+from reptile_agent.transition import read_message
 from std_msgs.msg import Header
 
 from reptile_agent_msgs.action import Adapt
@@ -30,8 +32,6 @@ from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare_adapter, load_bundle, value
 
-MIN_NEW_TRANSITIONS = 5
-"""Fewer since the last adaptation, and there is nothing new to learn."""
 REMEMBERED = 32
 """Published parameters kept, to know those that the policy says it uses."""
 
@@ -101,7 +101,7 @@ class AdapterNode(LifecycleNode):
         self._in_use, self._in_use_version = self._start_sha256, 0
         self._policy_is_active = False
         self._new_transitions = 0
-        self._last_step = -1
+        self._last_step, self._newest_step = -1, 0
         self._offers = self.create_publisher(Parameters, '~/parameters', LATCHED)
         self._status = self.create_publisher(AdaptationStatus, '~/status', LATCHED)
         self._made = [
@@ -168,9 +168,9 @@ class AdapterNode(LifecycleNode):
         continues = message.step == self._last_step + 1
         self._last_step = message.step
         try:
-            transition = wire.read_transition(message, continues, self._references)
-            self._adapter.remember(transition)
+            self._adapter.remember(read_message(message, continues, self._references))
             self._new_transitions += 1
+            self._newest_step = message.step
         except ValueError as error:
             self.get_logger().error(f'transition refused: {error}', throttle_duration_sec=5.0)
 
@@ -232,12 +232,21 @@ class AdapterNode(LifecycleNode):
     def _adapt(self, **how: Any) -> Adaptation:
         """Adapt once, as `Adapter.adapt` is told, and publish what came of it."""
         self._new_transitions = 0
+        config = self._adapter.config
+        asked = {
+            'newest_step': self._newest_step,
+            'in_use_sha256': parameters.sha256(self._adapter.in_use),
+            'asked_steps': how.get('steps') or config.inner_steps,
+            'asked_window': how.get('window') or config.window,
+            'asked_start': how.get('start') or config.start,
+            'inner_lr': config.inner_lr,
+        }
         adaptation = self._adapter.adapt(**how)
-        self._publish(adaptation)
+        self._publish(adaptation, **asked)
         return adaptation
 
-    def _publish(self, adaptation: Adaptation) -> None:
-        """Publish the verdict, and the parameters if it accepts them."""
+    def _publish(self, adaptation: Adaptation, **asked: Any) -> None:
+        """Publish the verdict, what was asked for, and the parameters if it accepts them."""
         if adaptation.verdict.accepted:
             self._version += 1
             message = wire.parameters_message(
@@ -268,6 +277,7 @@ class AdapterNode(LifecycleNode):
                 figure_values=list(verdict.figures.values()),
                 stop=adaptation.stop,
                 duration_ms=adaptation.duration_ms,
+                **asked,
             )
         )
 
