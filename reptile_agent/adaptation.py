@@ -10,7 +10,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
 MIN_NEW_TRANSITIONS = 5
 """Fewer since the last adaptation, and there is nothing new to learn: adapter_node waits."""
 

@@ -195,9 +195,7 @@ def test_record_records_what_adapt_bag_reads_in_the_nodes_namespace(launch_libra
 def test_replay_plays_to_an_adapter_that_is_active(launch_library: str) -> None:
     path = launch_file("replay")
     topics = "$(namespace)/policy_node/transition $(namespace)/policy_node/status"
-    assert commands(path) == [
-        f"ros2 bag play $(bag) --clock 40 --rate $(rate) --topics {topics}"
-    ]
+    assert commands(path) == [f"ros2 bag play $(bag) --clock 40 --rate $(rate) --topics {topics}"]
     found = list(parts(evaluate(path, launch_library)))
     (plays,) = [
         part

@@ -112,7 +112,7 @@ class _Again(Adapter):
         )
         whole = self._steps
 
-        def cut(origin, batches, *how):  # noqa: ANN001
+        def cut(origin, batches, *how):
             fewer = {name: value[: attempt.steps] for name, value in batches.items()}
             return whole(origin, fewer, *how)._replace(stop=attempt.stop)
 
@@ -174,7 +174,7 @@ def _difference(found: Adaptation, attempt: Attempt, recording: Recording) -> st
         return "the errors on held-out data"
     if found.verdict.word != attempt.verdict and attempt.verdict != "cancelled":
         return "the verdict"
-    if attempt.accepted and recording.offers:
-        if parameters.sha256(found.parameters) not in recording.offers:
-            return "the parameters"
+    published = recording.offers
+    if attempt.accepted and published and parameters.sha256(found.parameters) not in published:
+        return "the parameters"
     return ""

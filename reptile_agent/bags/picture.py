@@ -54,7 +54,7 @@ def draw(path: Path, recording: Recording, robot: RobotSpec, outcomes: list[Outc
     top.plot(np.array(recording.times_s) - began_s, smooth, color="black", lw=1.4)
     units = ", ".join(dict.fromkeys(signal.unit for signal in robot.references))
     top.set_ylabel(f"mean tracking error [{units}]")
-    top.set_ylim(bottom=0)
+    top.set_ylim(0, 1.25 * top.get_ylim()[1])
     found = [(o.time_s - began_s, o.adaptation) for o in outcomes if o.adaptation is not None]
     times_s, adaptations = [time for time, _ in found], [adaptation for _, adaptation in found]
     draw_verdicts(top, times_s, [a.verdict.accepted for a in adaptations])

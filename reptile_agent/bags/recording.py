@@ -106,9 +106,9 @@ def read(path: Path, manifest: Manifest, namespace: str | None = None) -> Record
     except Exception as error:
         # Whatever a damaged file makes the library raise, and that is nearly anything.
         raise BagError(
-            f"bag {path} cannot be read: {type(error).__name__}: {error}; it is damaged, cut off or "
-            f"no bag (a folder with metadata.yaml, a .mcap or a .db3 file). What a recorder that "
-            f"was killed leaves behind, `ros2 bag reindex {path}` mends"
+            f"bag {path} cannot be read: {type(error).__name__}: {error}; it is damaged, cut off "
+            f"or no bag (a folder with metadata.yaml, a .mcap or a .db3 file). What a recorder "
+            f"that was killed leaves behind, `ros2 bag reindex {path}` mends"
         ) from error
 
 
@@ -122,14 +122,16 @@ class _Messages:
         if not found:
             there = ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in reader.connections))
             raise BagError(
-                f"bag {path} holds no {TRANSITION}; its topics are: {there or 'none'}. Nothing else "
-                f"will do: record policy_node/transition, by `{RECORD}`"
+                f"bag {path} holds no {TRANSITION}; its topics are: {there or 'none'}. Nothing "
+                f"else will do: record policy_node/transition, by `{RECORD}`"
             )
         if namespace is None and len(found) > 1:
             raise BagError(f"bag {path} holds several robots; say --namespace, one of {found}")
         wanted = found[0] if namespace is None else "/" + namespace.strip("/")
         if wanted not in found:
-            raise BagError(f"bag {path} holds no transitions of namespace {wanted}, only of {found}")
+            raise BagError(
+                f"bag {path} holds no transitions of namespace {wanted}, only of {found}"
+            )
         self._connections = [c for c in ours if _namespace(c) == wanted]
 
     def __iter__(self) -> Iterator[tuple[str, float, Any]]:
@@ -154,8 +156,8 @@ class _Messages:
         if missing:
             raise BagError(
                 f"bag {self._path}: {connection.msgtype} has no {sorted(missing)} there: it was "
-                f"recorded with another version of reptile_agent_msgs; take that version, or record "
-                f"anew"
+                f"recorded with another version of reptile_agent_msgs; take that version, or "
+                f"record anew"
             )
 
 

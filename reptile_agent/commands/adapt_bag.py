@@ -44,7 +44,7 @@ class Command:
     out: Path = Path("adapt-bag.png")
     """The picture."""
     every_s: float | None = None
-    """Adapt every so often instead of when the robot's adapter did [s]; 0.4 where there was none."""
+    """Adapt every so often, not when the robot's adapter did [s]; where there was none, 0.4."""
     inner_steps: int | None = None
     """Other inner steps than the robot's (k)."""
     inner_lr: float | None = None

@@ -45,11 +45,10 @@ class Command:
             for name, bag in zip(names, self.bags, strict=True)
         )
         write(self.out, Dataset(robot, tasks))
-        rows = [
-            [task.name, str(len(task)), f"{len(task) * robot.control_period_s:.1f}"]
-            + [str(int(task.first.sum()))]
-            for task in tasks
-        ]
+        rows = []
+        for task in tasks:
+            seconds, stretches = len(task) * robot.control_period_s, int(task.first.sum())
+            rows.append([task.name, str(len(task)), f"{seconds:.1f}", str(stretches)])
         console.print(table(str(self.out), ["task", "transitions", "seconds", "stretches"], rows))
         family = manifest.provenance.family
         console.print(f"train on it: reptile-agent train {family} --dataset {self.out}")

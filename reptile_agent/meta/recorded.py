@@ -1,4 +1,4 @@
-"""Recorded robots as lanes beside the simulated ones: they move in step, and nothing drives them."""
+"""Recorded robots as lanes beside the simulated ones: in step with them, and driven by nobody."""
 
 from __future__ import annotations
 

@@ -33,8 +33,9 @@ def faulty_arm(shaken) -> list[Transition]:
 def live(arm_bundle, faulty_arm) -> Callable[..., Lived]:
     """Let an adapter live through what the faulty arm did, every 12 periods adapting."""
 
-    def make(seed: int = 5, heard_from: int = 0, namespace: str = "") -> Lived:
-        adapter, robot = Adapter(arm_bundle, seed=seed), Robot(arm_bundle.manifest.start_sha256, namespace)
+    def make(seed: int = 5, heard_from: int = 0) -> Lived:
+        adapter = Adapter(arm_bundle, seed=seed)
+        robot = Robot(arm_bundle.manifest.start_sha256)
         found: list[Adaptation] = []
         for step, transition in enumerate(faulty_arm, start=1):
             robot.moved(step, transition)

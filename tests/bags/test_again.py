@@ -12,7 +12,9 @@ from reptile_agent.bags import again
 from reptile_agent.bags.recording import read
 
 
-def repeated(arm_bundle, lived, tmp_path, seed: int = 5, plugin: str = "MCAP") -> list[again.Outcome]:
+def repeated(
+    arm_bundle, lived, tmp_path, seed: int = 5, plugin: str = "MCAP"
+) -> list[again.Outcome]:
     recording = read(write_bag(tmp_path / "bag", lived.robot, plugin=plugin), arm_bundle.manifest)
     return list(again.repeat(arm_bundle, recording, seed))
 
@@ -64,7 +66,7 @@ def test_parameters_that_nobody_recorded_are_named(arm_bundle, live, tmp_path):
 
 
 def test_what_a_fallback_made_it_forget_is_forgotten_again(arm_bundle, live, tmp_path):
-    """The second half is a robot that was reset: steps begin anew, and so does what it remembers."""
+    """The second half is a robot that was reset: steps and memory begin anew."""
     one, two = live(), live()
     two.robot.now_s = one.robot.now_s
     one.robot.rows += [

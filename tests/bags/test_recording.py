@@ -1,4 +1,4 @@
-"""reptile_agent.bags.recording: what is no bag, half a bag, or another robot's is refused by name."""
+"""reptile_agent.bags.recording: no bag, half a bag, or another robot's is refused by name."""
 
 from __future__ import annotations
 

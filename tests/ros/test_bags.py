@@ -7,7 +7,7 @@ import json
 import pytest
 from recorder import Recorder
 
-from bench.faults.nodes import bring_up, latched, statuses
+from bench.faults.nodes import bring_up, latched
 from reptile_agent import cli
 from tests.ros.test_nodes import start_reference
 
@@ -29,7 +29,10 @@ def test_what_adapter_node_did_comes_out_of_the_bag(
     from reptile_agent_msgs.msg import AdaptationStatus
     from reptile_agent_msgs.srv import InjectFault
 
-    bag, adaptations = tmp_path / "bag", latched(peer, AdaptationStatus, space + "adapter_node/status")
+    bag, adaptations = (
+        tmp_path / "bag",
+        latched(peer, AdaptationStatus, space + "adapter_node/status"),
+    )
     topics = {f"/{space}{topic}": kind for topic, kind in TOPICS.items()}
     recorder = Recorder(peer, bag, topics, plugin)
     remap = {"__ns": "/" + space.strip("/")} if space else None
