@@ -33,7 +33,7 @@ def faulty_arm(shaken) -> list[Transition]:
 def live(arm_bundle, faulty_arm) -> Callable[..., Lived]:
     """Let an adapter live through what the faulty arm did, every 12 periods adapting."""
 
-    def make(seed: int = 5, heard_from: int = 0) -> Lived:
+    def make(seed: int = 5, heard_from: int = 0, cancelled: dict[int, int] | None = None) -> Lived:
         adapter = Adapter(arm_bundle, seed=seed)
         robot = Robot(arm_bundle.manifest.start_sha256)
         found: list[Adaptation] = []
@@ -48,7 +48,13 @@ def live(arm_bundle, faulty_arm) -> Callable[..., Lived]:
             # Every third time the clock ends it after one step; every fourth takes fewer, larger.
             adapter.budget_s = 1e-9 if len(found) % 3 == 2 else None
             asked = {"steps": 3, "start": "last", "window": 40} if len(found) % 4 == 3 else {}
-            found.append(adapter.adapt(**asked))
+            last = (cancelled or {}).get(len(found))
+
+            def tell(step: int, _: float, last: int | None = last) -> None:
+                if step == last:
+                    adapter.cancel()
+
+            found.append(adapter.adapt(**asked, tell=tell))
             robot.now_s += 0.01
             said = {f"asked_{name}": value for name, value in asked.items()}
             robot.adapted(adapter, found[-1], step, in_use, **said)

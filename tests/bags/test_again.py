@@ -37,6 +37,20 @@ def test_every_adaptation_is_repeated_to_the_bit(arm_bundle, live, tmp_path, plu
         assert ours.stop == theirs.stop
 
 
+def test_what_was_cancelled_does_not_put_what_follows_out_of_step(arm_bundle, live, tmp_path):
+    """Once between two steps, and once while the gate looked at what it would have accepted."""
+    lived = live(cancelled={0: 4, 1: 9})
+    assert [(found.stop, found.steps) for found in lived.found[:2]] == [
+        ("cancelled", 5),
+        ("cancelled", 10),
+    ]
+    assert np.isnan(lived.found[0].evidence.live_before)
+    assert np.isfinite(lived.found[1].evidence.live_before)
+    outcomes = repeated(arm_bundle, lived, tmp_path)
+    assert [outcome.differs for outcome in outcomes] == [""] * len(lived.found)
+    assert [o.adaptation.verdict for o in outcomes[2:]] == [f.verdict for f in lived.found[2:]]
+
+
 def test_a_recorder_that_began_before_the_adapter_does_no_harm(arm_bundle, live, tmp_path):
     outcomes = repeated(arm_bundle, live(heard_from=30), tmp_path)
     assert len(outcomes) == 8

@@ -95,6 +95,13 @@ def test_lanes_hold_every_transition_and_no_stretch_that_was_not(family, tasks, 
     assert np.allclose(lanes["reward"], family.reward(*arrays).numpy())
 
 
+def test_round_by_round_all_of_a_lane_is_remembered(family, config):
+    trainer = advanced(Trainer(family, config), 10_000)
+    held, lanes = trainer._replay.state(), RecordedLanes(config.dataset, family, config)._whole
+    for name in ("obs", "action", "next_obs", "reward", "first"):
+        assert np.array_equal(held[name][TINY.tasks :], lanes[name]), name
+
+
 def test_each_recorded_task_weighs_what_was_asked_for(family, config):
     heavy = dataclasses.replace(config, dataset_lanes=3)
     trainer = advanced(Trainer(family, heavy), 2)
