@@ -59,7 +59,7 @@ def repeat(bundle: Bundle, recording: Recording, seed: int = 0) -> Iterator[Outc
         except (LookupError, ValueError) as error:
             yield Outcome(attempt.time_s, None, attempt, missing or str(error))
             continue
-        known[parameters.sha256(found.parameters)] = found.parameters
+        known.setdefault(parameters.sha256(found.parameters), found.parameters)
         differs = missing or _difference(found, attempt, recording)
         yield Outcome(attempt.time_s, found, attempt, differs)
 
@@ -104,7 +104,8 @@ class _Again(Adapter):
         """The same adaptation again.
 
         Raises:
-            LookupError, ValueError: as `adapt`.
+            LookupError: too few transitions are remembered.
+            ValueError: what was asked for is out of reason.
         """
         # One cancelled while the gate looked had taken all its steps.
         stopped = attempt.stop in ("deadline", "cancelled") and not (
@@ -116,10 +117,16 @@ class _Again(Adapter):
             fewer = {name: value[: attempt.steps] for name, value in batches.items()}
             return whole(origin, fewer, *how)._replace(stop=attempt.stop)
 
-        self.config = self.config.model_copy(update={"inner_lr": attempt.inner_lr})
+        asked = {
+            "inner_steps": attempt.asked_steps,
+            "inner_lr": attempt.inner_lr,
+            "window": attempt.asked_window,
+            "start": attempt.asked_start,
+        }
+        self.config = AdaptationConfig.model_validate(self.config.model_dump() | asked)
         self._steps = cut if stopped else whole
         try:
-            return self.adapt(attempt.asked_steps, attempt.asked_start, attempt.asked_window)
+            return self.adapt()
         finally:
             self._steps = whole
 

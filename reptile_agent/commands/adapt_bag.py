@@ -58,6 +58,8 @@ class Command:
         """Read, adapt, draw, print."""
         if self.every_s is not None and not 0 < self.every_s < np.inf:
             raise UserError(f"--every-s must be a positive time, got {self.every_s}")
+        if not self.out.parent.is_dir():
+            raise UserError(f"there is no folder {self.out.parent} for --out; make it first")
         bundle = Bundle.load(self.bundle)
         manifest = bundle.manifest
         config = self._config(manifest.adaptation)

@@ -35,7 +35,7 @@ class Command:
         """Read, check, write."""
         if not self.bags:
             raise UserError("name one bag or more")
-        names = [bag.stem for bag in self.bags]
+        names = [bag.name.removesuffix(".mcap").removesuffix(".db3") for bag in self.bags]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"bags are tasks by their names, and {twice} are there twice")
         manifest = Bundle.load(self.bundle).manifest

@@ -79,6 +79,20 @@ def test_parameters_that_nobody_recorded_are_named(arm_bundle, live, tmp_path):
     assert outcomes[0].differs == "parameters abababababab were in use and are not in the bag"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("asked_steps", 2**31), ("asked_window", 2**31), ("inner_lr", np.nan), ("asked_start", "x")],
+)
+def test_what_is_out_of_reason_is_said_and_not_done(arm_bundle, live, tmp_path, name, value):
+    lived = live()
+    attempt = next(row for row in lived.robot.rows if "adapter_node/status" in row[0])
+    setattr(attempt[3], name, value)
+    outcomes = repeated(arm_bundle, lived, tmp_path)
+    assert outcomes[0].adaptation is None
+    assert name.removeprefix("asked_") in outcomes[0].differs
+    assert len(outcomes) == len(lived.found)
+
+
 def test_what_a_fallback_made_it_forget_is_forgotten_again(arm_bundle, live, tmp_path):
     """The second half is a robot that was reset: steps and memory begin anew."""
     one, two = live(), live()

@@ -98,6 +98,8 @@ def test_mistakes_come_to_a_sentence(
     assert "inner_steps" in capsys.readouterr().err
     assert call("adapt-bag", tmp_path / "nowhere", *where) == 2
     assert "there is no bag" in capsys.readouterr().err
+    assert call("adapt-bag", bag, *where, "--out", tmp_path / "no" / "out.png") == 2
+    assert f"there is no folder {tmp_path / 'no'} for --out" in capsys.readouterr().err
     robot = Robot(arm_bundle.manifest.start_sha256)
     robot.moved(1, faulty_arm[0])
     assert call("adapt-bag", write_bag(tmp_path / "short", robot), *where) == 1
