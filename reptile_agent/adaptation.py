@@ -10,6 +10,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MIN_NEW_TRANSITIONS = 5
+"""Fewer since the last adaptation, and there is nothing new to learn: adapter_node waits."""
+
 
 class AdaptationConfig(BaseModel):
     """The inner loop as it runs on the robot."""

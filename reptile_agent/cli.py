@@ -19,8 +19,12 @@ COMMANDS = {
     "verify": "check a bundle: hashes, operators, signature, and its graphs against torch",
     "inspect": "show what is in a bundle",
     "play": "see a task and a policy: a video, a window, and what came of it",
+    "adapt-bag": "adapt from a recorded bag, as the robot did or would have",
+    "dataset": "turn recorded bags into data for train",
     "demo": "all of it: train, export, and a ROS 2 robot that breaks and adapts",
 }
+EXTRAS = {"adapt-bag": "bags", "dataset": "bags"}
+"""Which extra of the package a command needs; the others need `train`."""
 USAGE = """usage: reptile-agent COMMAND [arguments]
 
 Meta-learn a start in MuJoCo, adapt it on a ROS 2 robot in seconds.
@@ -59,7 +63,7 @@ def _run(name: str, arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         print(
             f"reptile-agent {name}: {error}; install what it needs: pip install "
-            f"'reptile-agent[train]'",
+            f"'reptile-agent[{EXTRAS.get(name, 'train')}]'",
             file=sys.stderr,
         )
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,30 @@ class Transition:
     reference: np.ndarray | None = None
     """What was to be followed from `obs` on, float32 [lanes, horizon, ref_dim]; None: not known. A
     replay does not keep it."""
+
+
+def read_message(message: Any, continues: bool, references: int) -> Transition:
+    """A reptile_agent_msgs/msg/Transition as a one-lane transition; `Replay.push` checks the rest.
+
+    Args:
+        message: as ROS or a bag gave it.
+        continues: whether it is the one after the last; else one was lost in between.
+        references: signals that the robot follows.
+
+    Raises:
+        ValueError: the reference is not of whole rows.
+    """
+    reference = np.array(message.reference, np.float32)
+    if reference.size % references:
+        raise ValueError(f"reference has {reference.size} numbers, no rows of {references}")
+    return Transition(
+        obs=np.array(message.observation, np.float32)[None],
+        action=np.array(message.action, np.float32)[None],
+        next_obs=np.array(message.next_observation, np.float32)[None],
+        reward=np.array([message.reward], np.float32),
+        first=np.array([message.first or not continues]),
+        reference=reference.reshape(1, -1, references) if reference.size else None,
+    )
 
 
 Batch = dict[str, np.ndarray]

@@ -17,6 +17,8 @@ from reptile_agent.transition import Transition
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
+FAULT = {"gain_shoulder_lift": 0.3, "gain_elbow_flex": 0.4, "payload_kg": 0.2}
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_a_worker() -> None:
@@ -77,6 +79,26 @@ def short_arm():
         plan_horizon = 3
 
     return ShortArm()
+
+
+@pytest.fixture(scope="session")
+def shaken() -> Callable[..., list[Transition]]:
+    """What a faulty arm of some family did in so many periods of shaky commands."""
+
+    def shake(arm, periods: int) -> list[Transition]:
+        sim, rng = arm.make_sim([FAULT]), np.random.default_rng(0)
+        obs, found, noise = sim.reset(seed=1), [], np.zeros((1, 5))
+        for t in range(periods):
+            noise = 0.8 * noise + 0.06 * rng.standard_normal((1, 5))
+            reference = sim.reference(arm.plan_horizon)
+            action = (reference[:, 0] + noise).astype(np.float32)
+            after, reward, *_ = sim.step(action)
+            first = np.array([t == 0])
+            found.append(Transition(obs, action, after, reward, first, reference=reference))
+            obs = after
+        return found
+
+    return shake
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,8 @@ def launch_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return request.param
 
 
-def describe(path: Path, library: str) -> list[tuple[str, str]]:
-    """Name and description of each argument that a launch file declares, in its order."""
+def evaluate(path: Path, library: str) -> Any:
+    """The launch description that a launch file makes."""
     before = set(sys.modules)
     spec = importlib.util.spec_from_file_location("launch_file_under_test", path)
     assert spec is not None
@@ -94,20 +95,57 @@ def describe(path: Path, library: str) -> list[tuple[str, str]]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        description = module.generate_launch_description()
+        return module.generate_launch_description()
     finally:
         if library == "stand-in":
             for name in set(sys.modules) - before:
                 if name.partition(".")[0] in STOOD_IN:
                     del sys.modules[name]
+
+
+def describe(path: Path, library: str) -> list[tuple[str, str]]:
+    """Name and description of each argument that a launch file declares, in its order."""
+    description = evaluate(path, library)
     if library == "real launch":
         return [(a.name, a.description) for a in description.get_launch_arguments()]
     declared = [e for e in description.args[0] if type(e).__name__ == "DeclareLaunchArgument"]
     return [(e.args[0], e.kwargs.get("description", "")) for e in declared]
 
 
+def parts(thing: Any) -> Iterator[Any]:
+    """A description of the stand-in and all that it is made of."""
+    yield thing
+    inner: list[Any] = []
+    if isinstance(thing, Anything):
+        inner = [*thing.args, *thing.kwargs.values()]
+    elif isinstance(thing, list | tuple | dict):
+        inner = list(thing.values() if isinstance(thing, dict) else thing)
+    for part in inner:
+        yield from parts(part)
+
+
+def commands(path: Path) -> list[str]:
+    """The commands that a launch file runs; `$(name)` stands for an argument's value."""
+    texts = []
+    for part in parts(evaluate(path, "stand-in")):
+        if type(part).__name__ == "ExecuteProcess":
+            words = [word if isinstance(word, list) else [word] for word in part.kwargs["cmd"]]
+            texts.append(" ".join("".join(map(_text, word)) for word in words))
+    return texts
+
+
+def _text(part: Any) -> str:
+    return part if isinstance(part, str) else f"$({part.args[0]})"
+
+
+def launch_file(name: str) -> Path:
+    """One of ours."""
+    return next(path for path in LAUNCH_FILES if path.name == f"{name}.launch.py")
+
+
 def test_there_are_launch_files() -> None:
-    assert [path.name for path in LAUNCH_FILES][:1] == ["adapt.launch.py"]
+    names = [path.name.partition(".")[0] for path in LAUNCH_FILES]
+    assert names == ["adapt", "record", "replay"]
 
 
 def test_the_folder_does_not_shadow_the_launch_of_ros() -> None:
@@ -125,8 +163,7 @@ def test_every_argument_is_described(path: Path, launch_library: str) -> None:
 
 
 def test_adapt_takes_what_the_readme_and_the_demo_name(launch_library: str) -> None:
-    path = next(path for path in LAUNCH_FILES if path.name == "adapt.launch.py")
-    assert [name for name, _ in describe(path, launch_library)] == [
+    assert [name for name, _ in describe(launch_file("adapt"), launch_library)] == [
         "bundle",
         "robot",
         "params_file",
@@ -135,3 +172,43 @@ def test_adapt_takes_what_the_readme_and_the_demo_name(launch_library: str) -> N
         "adapt",
         "log_level",
     ]
+
+
+@pytest.mark.parametrize("launch_library", ["stand-in"], indirect=True)
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_every_argument_is_used_and_no_other(path: Path, launch_library: str) -> None:
+    found = list(parts(evaluate(path, launch_library)))
+    used = {part.args[0] for part in found if type(part).__name__ == "LaunchConfiguration"}
+    assert used == {name for name, _ in describe(path, launch_library)}
+
+
+@pytest.mark.parametrize("launch_library", ["stand-in"], indirect=True)
+def test_record_records_what_adapt_bag_reads_in_the_nodes_namespace(launch_library: str) -> None:
+    said = {"policy_node": ("transition", "status"), "adapter_node": ("status", "parameters")}
+    topics = [f"$(namespace)/{node}/{name}" for node, names in said.items() for name in names]
+    assert commands(launch_file("record")) == [
+        f"ros2 bag record --storage mcap --output $(out) --topics {' '.join(topics)}"
+    ]
+
+
+@pytest.mark.parametrize("launch_library", ["stand-in"], indirect=True)
+def test_replay_plays_to_an_adapter_that_is_active(launch_library: str) -> None:
+    path = launch_file("replay")
+    topics = "$(namespace)/policy_node/transition $(namespace)/policy_node/status"
+    assert commands(path) == [f"ros2 bag play $(bag) --clock 40 --rate $(rate) --topics {topics}"]
+    found = list(parts(evaluate(path, launch_library)))
+    (plays,) = [
+        part
+        for part in found
+        if type(part).__name__ == "OnStateTransition" and part.kwargs["goal_state"] == "active"
+    ]
+    (process,) = plays.kwargs["entities"]
+    assert type(process).__name__ == "ExecuteProcess"
+    assert plays.kwargs["target_lifecycle_node"].kwargs["executable"] == "adapter_node"
+
+
+def test_replay_takes_what_its_adapter_takes(launch_library: str) -> None:
+    adapt = dict(describe(launch_file("adapt"), launch_library))
+    replay = dict(describe(launch_file("replay"), launch_library))
+    assert set(replay) - set(adapt) == {"bag", "rate"}
+    assert set(adapt) - set(replay) == {"robot", "adapt"}

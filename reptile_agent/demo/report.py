@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from reptile_agent.demo.recording import Recording
+from reptile_agent.gate_picture import ADAPTED, UNADAPTED, draw_errors, draw_verdicts
 
 SETTLE_S = 4.0
 """Seconds after the fault from which errors count as 'after': the window of an adaptation."""
 SMOOTH_S = 0.5
-ADAPTED, UNADAPTED, REFERENCE = "#0a7d5a", "#c2452d", "#8a8f98"
+REFERENCE = "#8a8f98"
 
 
 def summary(recording: Recording) -> dict[str, Any]:
@@ -84,20 +85,8 @@ def _draw(
         error = summaries[name]["error_after_fault"]
         label = f"{labels[name]}: {error:.4f} rad from {SETTLE_S:g} s after the fault"
         top.plot(recording.time_s, _smooth(recording), color=colours[name], lw=1.8, label=label)
-    for accepted, marker, colour, label in (
-        (True, "|", ADAPTED, "adaptation accepted"),
-        (False, "x", UNADAPTED, "refused by the gate"),
-    ):
-        times = [a.time_s for a in adapted.attempts if a.accepted == accepted]
-        if times:
-            top.plot(
-                times,
-                [0.02 * top.get_ylim()[1]] * len(times),
-                marker,
-                color=colour,
-                ms=7,
-                label=label,
-            )
+    times_s = [a.time_s for a in adapted.attempts]
+    draw_verdicts(top, times_s, [a.accepted for a in adapted.attempts])
     top.set_ylabel("mean joint error [rad]")
     top.set_title(f"{about['robot']}: {about['fault_text']}, {adapted.fault_s:.0f} s into the run")
     top.set_ylim(0, 1.25 * top.get_ylim()[1])
@@ -114,16 +103,8 @@ def _draw(
     middle.set_ylabel(f"{adapted.joints[joint]} [rad]")
     middle.legend(loc="upper left", ncols=3, frameon=False)
 
-    for label, colour, values in (
-        ("in use", UNADAPTED, [a.live_before for a in adapted.attempts]),
-        ("adapted", ADAPTED, [a.live_after for a in adapted.attempts]),
-    ):
-        times = [a.time_s for a in adapted.attempts]
-        bottom.plot(times, values, ".-", color=colour, lw=1, label=label)
-    bottom.set_yscale("log")
-    bottom.set_ylabel("prediction error on\nheld-out live data")
-    bottom.set_xlabel("time [s]")
-    bottom.legend(loc="upper left", ncols=2, frameon=False, title="what the gate compares")
+    before = [a.live_before for a in adapted.attempts]
+    draw_errors(bottom, times_s, before, [a.live_after for a in adapted.attempts])
     for axis in (top, middle, bottom):
         axis.axvline(adapted.fault_s, color="black", lw=0.8, ls="--")
         axis.spines[["top", "right"]].set_visible(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from reptile_agent.adaptation import AdaptationConfig
@@ -22,6 +23,10 @@ class TrainConfig(AgentConfig):
     """Of everything."""
     tasks: int = 64
     """Training tasks simulated side by side."""
+    dataset: Path | None = None
+    """Recorded robots (`reptile-agent dataset`): tasks beside the simulated ones."""
+    dataset_lanes: int = 1
+    """How much a recorded task weighs beside a simulated one's 1."""
     rounds: int = 3
     """Rounds of experience; the agent drives from the second on."""
     round_steps: int = 150

@@ -26,6 +26,8 @@ class TrainState:
     outer: torch.optim.Optimizer | None = None
     priorities: Priorities | None = None
     """Of the replay, where it is prioritized."""
+    dataset_sha256: str = ""
+    """Of the recorded robots' file, where there is one."""
 
     def arrays(self) -> Arrays:
         """Tensors by `<group>.<name>`: replay, normaliser, params, log_lr, outer, priorities."""

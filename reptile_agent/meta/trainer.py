@@ -8,7 +8,7 @@ by (seed, purpose, round, iteration): a run resumed from a checkpoint continues 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.temporal_difference import TARGET
 from reptile_agent.meta.online import OnlineAdaptation, minibatches, to_tensors
 from reptile_agent.meta.priorities import Priorities, draw
+from reptile_agent.meta.recorded import RecordedLanes, recorded_lanes
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.train_state import TrainState, restore_moments
 from reptile_agent.replay import Replay
@@ -110,6 +111,7 @@ class Trainer:
 
         Raises:
             LossNotFinite: a loss came out infinite or not a number.
+            DatasetError: there is more to gather, and the recorded robots' file is not as it was.
         """
         config, state = self.config, self.state
         while state.round < self._rounds:
@@ -135,11 +137,11 @@ class Trainer:
 
     def rehearsal(self, segments: int = 512) -> Batch:
         """Segments of all tasks and rounds so far, `[segments, ...]`; a function of the state."""
-        rng = self._rng(REHEARSAL)
-        per_task = -(-segments // self.config.tasks)
+        rng, lanes = self._rng(REHEARSAL), self._replay.lanes
+        per_task = -(-segments // lanes)
         found, _ = draw(self._replay, self.agent.learner, rng, per_task)
         flat = {name: value.reshape(-1, *value.shape[3:]) for name, value in found.items()}
-        order = rng.permutation(per_task * self.config.tasks)[:segments]
+        order = rng.permutation(per_task * lanes)[:segments]
         return {name: value[order] for name, value in flat.items()}
 
     def online(
@@ -169,6 +171,7 @@ class Trainer:
             "config": TypeAdapter(TrainConfig).dump_python(self.config, mode="json"),
             "round": state.round,
             "iteration": state.iteration,
+            "dataset_sha256": state.dataset_sha256,
         }
         checkpoint.write(path, state.arrays(), progress)
 
@@ -183,8 +186,9 @@ class Trainer:
         trainer = cls(family, TypeAdapter(TrainConfig).validate_python(progress["config"]), log)
         state = trainer.state
         state.round, state.iteration = progress["round"], progress["iteration"]
+        state.dataset_sha256 = progress.get("dataset_sha256", "")
         if "params" in parts:
-            trainer.build(parts["normaliser"])
+            trainer.build(parts["normaliser"], len(parts["replay"]["obs"]))
             trainer._replay.restore(parts["replay"])
             if state.priorities is not None and "priorities" in parts:
                 state.priorities.error = parts["priorities"]["error"].copy()
@@ -254,40 +258,37 @@ class Trainer:
 
     def _gather(self) -> None:
         """One round of experience; the first one also fixes normalisers and networks."""
-        config, state = self.config, self.state
+        config, state, recorded = self.config, self.state, self._recorded
         sim = self.family.make_sim(self._tasks)
         sim.reset(seed=config.seed * 1000 + state.round)
         if state.round == 0:
-            rollout = excite(
-                sim,
-                self.family.robot,
-                self.family.plan_noise,
-                config.round_steps,
-                config.excitation,
-                self._rng(EXCITE),
-            )
-            self.build(agent.measure(self.family, rollout.flat()))
+            sigma, scale = self.family.plan_noise, config.excitation
+            robot, rng = self.family.robot, self._rng(EXCITE)
+            rollout = excite(sim, robot, sigma, config.round_steps, scale, rng)
         elif state.round <= config.guided_rounds:
             rng = self._rng(DRIVE)
             rollout = guide(sim, self.family, config.round_steps, rng, config.explore)
         else:
-            rollout = drive(
-                sim,
-                self.agent,
-                self.params,
-                config.round_steps,
-                self._rng(DRIVE),
-                explore=config.explore,
-            )
-        rollout.transitions(self._replay, self.agent.learner.sees_reference)
+            rng, steps = self._rng(DRIVE), config.round_steps
+            rollout = drive(sim, self.agent, self.params, steps, rng, explore=config.explore)
         self.log("collect/tracking_error", float(rollout.tracking_error.mean()), state.round)
         self.log("collect/reward", float(rollout.reward.mean()), state.round)
+        if recorded is not None:
+            rollout = recorded.join(rollout, state.round)
+        if state.round == 0:
+            self.build(agent.measure(self.family, rollout.flat()), len(rollout.obs))
+        rollout.transitions(self._replay, self.agent.learner.sees_reference)
 
-    def build(self, normaliser: Arrays) -> None:
+    @cached_property
+    def _recorded(self) -> RecordedLanes | None:
+        """The recorded robots to train on; read only where there is something to gather."""
+        return recorded_lanes(self.family, self.config, self.state)
+
+    def build(self, normaliser: Arrays, lanes: int) -> None:
         """Make the agent, fresh parameters, an empty replay and the outer optimizer."""
         config, state = self.config, self.state
         state.agent = agent.make(self.family, config, normaliser)
-        state.replay = state.agent.replay(self._rounds * config.round_steps, config.tasks)
+        state.replay = state.agent.replay(self._rounds * config.round_steps, lanes)
         fresh = state.agent.learner.init(torch.Generator().manual_seed(config.seed))
         state.params = {name: value.requires_grad_() for name, value in fresh.items()}
         state.outer = torch.optim.Adam(self._led(), lr=config.fit_lr)
@@ -311,7 +312,7 @@ class Trainer:
     def _fit(self) -> None:
         """One step of joint training on all tasks' experience."""
         config, learner, priorities = self.config, self.agent.learner, self.state.priorities
-        rng, per_task = self._rng(FIT), max(1, config.fit_batch // config.tasks)
+        rng, per_task = self._rng(FIT), max(1, config.fit_batch // self._replay.lanes)
         found, age = draw(self._replay, learner, rng, per_task, priorities)
         together = {name: v.reshape(1, 1, -1, *v.shape[3:]) for name, v in found.items()}
         batches = to_tensors(learner.inputs(together, rng, self.done_iterations))
@@ -355,7 +356,8 @@ class Trainer:
     def _meta_batch(self, rng: np.random.Generator) -> tuple[TensorBatch, TensorBatch]:
         """Support and query minibatches of some tasks, each at some moment of its past."""
         config, learner, replay = self.config, self.agent.learner, self._replay
-        lanes = rng.choice(config.tasks, size=min(config.meta_batch, config.tasks), replace=False)
+        size = min(config.meta_batch, replay.lanes)
+        lanes = rng.choice(replay.lanes, size=size, replace=False)
         adapting = config.adaptation.model_copy(
             update={"inner_steps": config.train_inner_steps, "holdout": 0}
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,12 @@ import numpy as np
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.gate import Evidence, Verdict, judge
 from reptile_agent.onboard import parameters
+from reptile_agent.onboard.adapted import Adaptation as Adaptation
+from reptile_agent.onboard.adapted import Asked
 from reptile_agent.onboard.bundle import Bundle
-from reptile_agent.onboard.inner_steps import InnerSteps, Stop
+from reptile_agent.onboard.inner_steps import InnerSteps, Stepped, Stop
 from reptile_agent.onboard.memory import Memory
-from reptile_agent.onboard.plan_gate import PlanGate
+from reptile_agent.onboard.plan_gate import PlanGate, SeenState
 from reptile_agent.onboard.saved import load_parameters, save_parameters
 from reptile_agent.replay import with_rehearsal
 from reptile_agent.transition import Batch, Transition
@@ -30,29 +32,6 @@ REFUSED_STOPS: dict[Stop, str] = {
     "cancelled": "it was cancelled after {step} steps",
 }
 """Ways of stopping after which the gate is not even asked, and what is said then."""
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """One adaptation: what came out, and what the gate says of it."""
-
-    parameters: np.ndarray
-    """Adapted, flat float32."""
-    loss: np.ndarray
-    """Inner loss before each step taken, [steps]; none where nothing was learned (a restore)."""
-    grad_norm: np.ndarray
-    """Gradient norm of each step taken, [steps]."""
-    evidence: Evidence
-    """Errors that were not measured, because the steps were stopped, are nan."""
-    verdict: Verdict
-    duration_ms: float
-    stop: Stop = "done"
-    """Why no further step was taken."""
-
-    @property
-    def steps(self) -> int:
-        """Inner steps taken."""
-        return self.loss.size
 
 
 class Adapter:
@@ -93,6 +72,8 @@ class Adapter:
         self._before = self.in_use
         self._accepted: Adaptation | None = None
         self._lock = threading.Lock()
+        self._remembering = threading.Lock()
+        self._newest = 0
         self._cancelled = threading.Event()
         self._rng = np.random.default_rng(seed)
         with contextlib.ExitStack() as on_error:
@@ -114,23 +95,30 @@ class Adapter:
         self._pool = {n: v[rows[cut:]] for n, v in bundle.rehearsal.items()}
         self._rehearsal_start = self._errors(bundle.start, self._gate_rehearsal)
 
-    def remember(self, transition: Transition) -> None:
+    def remember(self, transition: Transition, number: int = 0) -> None:
         """Append one transition of the robot.
+
+        Args:
+            transition: what happened last.
+            number: that names it to its owner (`Asked.newest`).
 
         Raises:
             ValueError: it does not fit the bundle's robot or is not finite.
         """
         if self._plans is not None:
             self._plans.check(transition)
-        self.replay.push(transition)
-        if self._plans is not None:
-            self._plans.see(transition)
+        with self._remembering:
+            self.replay.push(transition)
+            if self._plans is not None:
+                self._plans.see(transition)
+            self._newest = number
 
     def forget(self) -> None:
         """Forget everything remembered, on the disk as well."""
-        self.replay.clear()
-        if self._plans is not None:
-            self._plans.clear()
+        with self._remembering:
+            self.replay.clear()
+            if self._plans is not None:
+                self._plans.clear()
 
     @property
     def ready(self) -> bool:
@@ -173,33 +161,29 @@ class Adapter:
             RuntimeError: the adapter is frozen.
         """
         began = self._begin(cancelled)
-        config, segment = self.config, self.bundle.manifest.segment
+        config = self.config
         steps = config.inner_steps if steps is None else steps
         start = start or config.start
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
         if start not in ("start", "last"):
             raise ValueError(f"start must be 'start' or 'last', got '{start}'")
-        live = self.replay.sample(
-            self._rng,
-            steps,
-            config.batch,
-            segment=segment,
-            window=window or config.window,
-            tau=config.tau,
-            holdout=config.holdout,
-        )
-        mixed = with_rehearsal(
-            live, self._pool, self._rng, config.rehearsal, config.rehearsal_weight
-        )
-        batches = {name: value[0] for name, value in mixed.items()}
-        origin = self.start if start == "start" else self.in_use
+        # What comes in meanwhile belongs to the next adaptation, for the gate as well.
+        with self._remembering:
+            asked = Asked(
+                steps=steps,
+                window=window or config.window,
+                start=start,
+                inner_lr=config.inner_lr,
+                in_use=self.in_use,
+                remembered=len(self.replay),
+                newest=self._newest,
+            )
+            batches = [self._minibatches(asked, tau) for tau in config.taus]
+            judged, seen = self._judged()
         deadline = None if self.budget_s is None else began + self.budget_s
-        adapted, loss, grad_norm, stop = self._steps(
-            origin, batches, config.inner_lr, deadline, tell, self._cancelled
-        )
-        if not np.isfinite(adapted).all():
-            stop = "not_finite"
+        best = self._stepped(asked, batches, judged, deadline, tell)
+        adapted, loss, grad_norm, stop = best
         if stop in REFUSED_STOPS:
             reason = REFUSED_STOPS[stop].format(
                 step=loss.size,
@@ -207,12 +191,13 @@ class Adapter:
                 max_norm=config.max_grad_norm,
                 patience=config.patience,
             )
-            evidence = self._evidence(None, adapted)
+            evidence = self._unmeasured(adapted)
             verdict = Verdict(False, stop, reason, evidence.figures)
         else:
-            evidence = self._evidence(self.in_use, adapted)
+            evidence = self._evidence(asked.in_use, adapted, judged, seen)
             verdict = judge(evidence, config)
-        return Adaptation(adapted, loss, grad_norm, evidence, verdict, _ms_since(began), stop)
+        took = _ms_since(began)
+        return Adaptation(adapted, loss, grad_norm, evidence, verdict, took, stop, asked)
 
     def take(self, found: Adaptation) -> Adaptation:
         """Use what the gate accepted, unless it was cancelled since."""
@@ -283,7 +268,8 @@ class Adapter:
         """
         began = self._begin()
         found = load_parameters(path, self.bundle, "adapted").parameters
-        return self.take(self._without_steps(found, self._evidence(self.in_use, found), began))
+        evidence = self._evidence(self.in_use, found, *self._judged())
+        return self.take(self._without_steps(found, evidence, began))
 
     def consolidate(self, epsilon: float) -> Adaptation:
         """One outer Reptile step on the robot: `start + epsilon * (in_use - start)`.
@@ -308,7 +294,8 @@ class Adapter:
         if np.array_equal(in_use, self.bundle.start):
             raise LookupError("the bundle's start is in use: adapt first, then consolidate")
         moved = start + np.float32(epsilon) * (in_use - start)
-        found = self._without_steps(moved, self._evidence(start, moved), began)
+        evidence = self._evidence(start, moved, *self._judged())
+        found = self._without_steps(moved, evidence, began)
         if found.verdict.accepted:
             self.start = found.parameters
         return found
@@ -342,31 +329,90 @@ class Adapter:
             self._cancelled = cancelled or threading.Event()
         return time.monotonic()
 
-    def _evidence(self, before: np.ndarray | None, after: np.ndarray) -> Evidence:
-        """What the gate judges on; `before` None: errors are not measured.
+    def _minibatches(self, asked: Asked, tau: float) -> Batch:
+        """K minibatches [k, rows, ...] that favour what is at most about `tau` transitions old."""
+        config = self.config
+        live = self.replay.sample(
+            self._rng,
+            asked.steps,
+            config.batch,
+            segment=self.bundle.manifest.segment,
+            window=asked.window,
+            tau=tau,
+            holdout=config.holdout,
+        )
+        mixed = with_rehearsal(
+            live, self._pool, self._rng, config.rehearsal, config.rehearsal_weight
+        )
+        return {name: value[0] for name, value in mixed.items()}
+
+    def _judged(self) -> tuple[Batch, list[SeenState]]:
+        """What the gate looks at: segments held out, and states to plan along.
 
         Raises:
             LookupError: nothing is held out yet.
         """
-        held_out = max(self.config.holdout, segment := self.bundle.manifest.segment)
-        distance, layers = parameters.distances(after, self.bundle.start, self.bundle.manifest)
-        live_before = live_after = rehearsal_after = float("nan")
+        segment = self.bundle.manifest.segment
+        judged = self.replay.latest(max(self.config.holdout, segment), segment)
+        return judged, [] if self._plans is None else self._plans.seen
+
+    def _stepped(
+        self,
+        asked: Asked,
+        minibatches: list[Batch],
+        judged: Batch,
+        deadline: float | None,
+        tell: Callable[[int, float], None] | None,
+    ) -> Stepped:
+        """K steps on each of some sets of minibatches; those that predict what is held out best.
+
+        What was cancelled, or left no time for more, is the last that is tried.
+        """
+        origin = self.start if asked.start == "start" else asked.in_use
+        found: list[Stepped] = []
+        for batches in minibatches:
+            before = sum(stepped.loss.size for stepped in found)
+            told = None if tell is None else lambda step, loss, at=before: tell(at + step, loss)
+            stepped = self._steps(origin, batches, asked.inner_lr, deadline, told, self._cancelled)
+            if not np.isfinite(stepped.parameters).all():
+                stepped = stepped._replace(stop="not_finite")
+            found.append(stepped)
+            if stepped.stop in ("cancelled", "deadline"):
+                break
+        sound = [stepped for stepped in found if stepped.stop not in REFUSED_STOPS]
+        if found[-1].stop == "cancelled" or not sound:
+            return found[-1]
+        if len(sound) == 1:
+            return sound[0]
+        return min(sound, key=lambda stepped: self._errors(stepped.parameters, judged))
+
+    def _evidence(
+        self, before: np.ndarray, after: np.ndarray, judged: Batch, seen: list[SeenState]
+    ) -> Evidence:
+        """What the gate judges on; `judged` and `seen` as of `_judged`."""
+        live_before, live_after = self._errors(before, judged), self._errors(after, judged)
         plan_gain = None
-        if before is not None:
-            judged = self.replay.latest(held_out, segment)
-            live_before, live_after = self._errors(before, judged), self._errors(after, judged)
-            rehearsal_after = self._errors(after, self._gate_rehearsal)
-            if self._plans is not None:
-                errors = (self._errors(self.bundle.start, judged), live_before, live_after)
-                plan_gain = self._plans.gain(before, after, np.array(errors))
-        return Evidence(
+        if self._plans is not None:
+            errors = np.array([self._errors(self.bundle.start, judged), live_before, live_after])
+            plan_gain = self._plans.gain(before, after, errors, seen)
+        return dataclasses.replace(
+            self._unmeasured(after),
             live_before=live_before,
             live_after=live_after,
+            rehearsal_after=self._errors(after, self._gate_rehearsal),
+            plan_gain=plan_gain,
+        )
+
+    def _unmeasured(self, after: np.ndarray) -> Evidence:
+        """How far away parameters are; errors are not measured."""
+        distance, layers = parameters.distances(after, self.bundle.start, self.bundle.manifest)
+        return Evidence(
+            live_before=math.nan,
+            live_after=math.nan,
             rehearsal_start=self._rehearsal_start,
-            rehearsal_after=rehearsal_after,
+            rehearsal_after=math.nan,
             distance=distance,
             layers=layers,
-            plan_gain=plan_gain,
         )
 
     def _without_steps(self, flat: np.ndarray, evidence: Evidence, began: float) -> Adaptation:

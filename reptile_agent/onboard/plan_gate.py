@@ -12,6 +12,9 @@ from reptile_agent.onboard.policy import Policy
 from reptile_agent.plan_evidence import plan_gain
 from reptile_agent.transition import Transition
 
+SeenState = tuple[np.ndarray, np.ndarray, bool]
+"""Measurement [obs_dim], reference [horizon, ref_dim], and whether the robot began anew there."""
+
 
 class PlanGate:
     """Plans anew along the last moments, as `reptile_agent.meta.plan_gate` does for many lanes.
@@ -24,7 +27,7 @@ class PlanGate:
     """
 
     def __init__(self, bundle: Bundle, states: int, seed: int = 0) -> None:
-        self._seen: deque[tuple[np.ndarray, np.ndarray, bool]] = deque(maxlen=states)
+        self._seen: deque[SeenState] = deque(maxlen=states)
         self._policies = [Policy(bundle, seed) for _ in range(2)]
         self._session = bundle.session("value.onnx")
         self._entries = bundle.manifest.parameters
@@ -58,17 +61,21 @@ class PlanGate:
         """Forget what was seen."""
         self._seen.clear()
 
-    def __len__(self) -> int:
-        """States seen that a verdict would look at."""
-        return len(self._seen)
+    @property
+    def seen(self) -> list[SeenState]:
+        """States that a verdict would look at now, oldest first."""
+        return list(self._seen)
 
-    def gain(self, old: np.ndarray, new: np.ndarray, error: np.ndarray) -> float:
+    def gain(
+        self, old: np.ndarray, new: np.ndarray, error: np.ndarray, seen: list[SeenState]
+    ) -> float:
         """What the committee thinks that the plans of `new` are worth more per control period.
 
         Args:
             old: parameters in use, flat.
             new: adapted ones, flat.
             error: on the last moments, of the start, of `old` and of `new`, [3].
+            seen: states to plan along.
 
         Returns:
             In units of the task's objective; nan where no model has a say, or nothing was seen.
@@ -77,7 +84,7 @@ class PlanGate:
         for policy, flat in zip(self._policies, (old, new)):
             policy.reset()
             policy.set_parameters(flat)
-        seen, judged = list(self._seen), 0
+        judged = 0
         for number, (obs, reference, first) in enumerate(seen):
             for policy in self._policies:
                 if first:

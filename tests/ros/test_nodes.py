@@ -280,9 +280,10 @@ def test_adapt_on_request(start_node, peer):
     client.destroy()
 
 
-def start_reference(start_node) -> None:
+def start_reference(start_node, remap: dict[str, str] | None = None) -> None:
     start_node(
         "reptile_agent_ros.reference_node",
+        remap,
         joints="[shoulder_pan, shoulder_lift, elbow_flex, wrist_flex, wrist_roll]",
         middle_rad="[0.0, 0.0, 0.0, 0.0, 0.0]",
         amplitude_rad="[0.4, 0.3, 0.3, 0.3, 0.4]",

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.adaptation import MIN_NEW_TRANSITIONS, AdaptationConfig
+from reptile_agent.onboard import parameters
 from reptile_agent.onboard.adapter import Adaptation, Adapter
 from reptile_agent.onboard.bundle import BundleError
+from reptile_agent.transition import read_message
 from std_msgs.msg import Header
 
 from reptile_agent_msgs.msg import AdaptationStatus, Parameters, PolicyStatus
@@ -31,8 +33,6 @@ from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare_adapter, load_bundle, value
 
-MIN_NEW_TRANSITIONS = 5
-"""Fewer since the last adaptation, and there is nothing new to learn."""
 REMEMBERED = 32
 """Published parameters kept, to know those that the policy says it uses."""
 
@@ -178,8 +178,8 @@ class AdapterNode(LifecycleNode):
         continues = message.step == self._last_step + 1
         self._last_step = message.step
         try:
-            transition = wire.read_transition(message, continues, self._references)
-            self._adapter.remember(transition)
+            transition = read_message(message, continues, self._references)
+            self._adapter.remember(transition, message.step)
             self._new_transitions += 1
         except ValueError as error:
             self.get_logger().error(f'transition refused: {error}', throttle_duration_sec=5.0)
@@ -257,7 +257,7 @@ class AdapterNode(LifecycleNode):
         return adaptation
 
     def _publish(self, adaptation: Adaptation) -> None:
-        """Publish the verdict, and the parameters if it accepts them."""
+        """Publish the verdict, what was asked for, and the parameters if it accepts them."""
         if adaptation.verdict.accepted:
             self._version += 1
             message = wire.parameters_message(
@@ -268,7 +268,19 @@ class AdapterNode(LifecycleNode):
             for sha256 in old[: max(0, len(self._published) - REMEMBERED)]:
                 del self._published[sha256]
             self._offers.publish(message)
-        evidence, verdict = adaptation.evidence, adaptation.verdict
+        evidence, verdict, asked = adaptation.evidence, adaptation.verdict, adaptation.asked
+        how_to_repeat = (
+            {
+                'newest_step': asked.newest,
+                'in_use_sha256': parameters.sha256(asked.in_use),
+                'asked_steps': asked.steps,
+                'asked_window': asked.window,
+                'asked_start': asked.start,
+                'inner_lr': asked.inner_lr,
+            }
+            if asked
+            else {}
+        )
         self._status.publish(
             AdaptationStatus(
                 header=self._header(),
@@ -277,7 +289,7 @@ class AdapterNode(LifecycleNode):
                 verdict=verdict.word,
                 reason=verdict.reason,
                 steps=adaptation.loss.size,
-                window=len(self._adapter.replay),
+                window=asked.remembered if asked else len(self._adapter.replay),
                 loss=wire.floats(adaptation.loss),
                 live_before=evidence.live_before,
                 live_after=evidence.live_after,
@@ -288,6 +300,7 @@ class AdapterNode(LifecycleNode):
                 figure_values=list(verdict.figures.values()),
                 stop=adaptation.stop,
                 duration_ms=adaptation.duration_ms,
+                **how_to_repeat,
             )
         )
 

@@ -1,4 +1,4 @@
-"""Transitions and parameters as messages, and back, without a copy where there need be none."""
+"""Transitions and parameters as messages, without a copy where there need be none."""
 
 from __future__ import annotations
 
@@ -33,30 +33,6 @@ def transition_message(
         reward=float(transition.reward[0]),
         parameters_version=version,
         start_sha256=start_sha256,
-    )
-
-
-def read_transition(message: TransitionMessage, continues: bool, references: int) -> Transition:
-    """A message as a one-lane transition; the adapter checks shapes and finiteness.
-
-    Args:
-        message: as it came.
-        continues: whether it is the one after the last; else one was lost in between.
-        references: signals that the robot follows.
-
-    Raises:
-        ValueError: the reference is not of whole rows.
-    """
-    reference = np.array(message.reference, np.float32)
-    if reference.size % references:
-        raise ValueError(f'reference has {reference.size} numbers, no rows of {references}')
-    return Transition(
-        obs=np.array(message.observation, np.float32)[None],
-        action=np.array(message.action, np.float32)[None],
-        next_obs=np.array(message.next_observation, np.float32)[None],
-        reward=np.array([message.reward], np.float32),
-        first=np.array([message.first or not continues]),
-        reference=reference.reshape(1, -1, references) if reference.size else None,
     )
 
 
