@@ -138,7 +138,7 @@ def _torch_eager(args: Args) -> list[dict]:
     """The same work by torch, one thread."""
     import torch
 
-    from reptile_agent.export import parity
+    from reptile_agent.export import remade
     from reptile_agent.meta.planner import Planner, PlannerConfig
     from reptile_agent.onboard import parameters
     from reptile_agent.onboard.bundle import Bundle
@@ -147,7 +147,7 @@ def _torch_eager(args: Args) -> list[dict]:
 
     torch.set_num_threads(1)
     bundle = Bundle.load(args.bundle)
-    learner = parity.learner_of(bundle)
+    learner = remade.learner_of(bundle)
     settings = dict(bundle.manifest.hyperparameters["planner"])
     settings["noise"] = tuple(settings["noise"])
     family = registry.get(bundle.manifest.provenance.family)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from reptile_agent.experience import PLAIN
 from reptile_agent.transition import Batch, Transition
 
-FIELDS = ("obs", "action", "next_obs")
+FIELDS: tuple[str, ...] = PLAIN
 """What a batch holds beside `weight` if nothing else is asked for."""
 
 

@@ -123,7 +123,7 @@ def _export(family, config, folder: Path) -> None:
 
     import onnx
 
-    from reptile_agent.export import dynamics_graphs
+    from reptile_agent.export import learner_graphs
     from reptile_agent.export.write_bundle import write_bundle
     from reptile_agent.meta.inner_loop import InnerOptimizer
     from reptile_agent.meta.trainer import Trainer
@@ -136,7 +136,7 @@ def _export(family, config, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # Only the inner loop differs: tracing the planner again would take seconds.
         act = onnx.load(folder / "sgd" / "act.onnx")
-        patch.setattr(dynamics_graphs, "act_graph", lambda *_: act)
+        patch.setattr(learner_graphs, "act_graph", lambda *_: act)
         write_bundle(trainer, folder / "adam")
 
 

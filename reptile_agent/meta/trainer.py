@@ -279,7 +279,7 @@ class Trainer:
                 self._rng(DRIVE),
                 explore=config.explore,
             )
-        rollout.transitions(self._replay, self.agent.learner.sees_reference)
+        rollout.transitions(self._replay, self.agent.learner.experience.sees_reference)
         self.log("collect/tracking_error", float(rollout.tracking_error.mean()), state.round)
         self.log("collect/reward", float(rollout.reward.mean()), state.round)
 

@@ -17,6 +17,7 @@ from reptile_agent.gate import Evidence, Verdict, judge
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.inner_steps import InnerSteps, Stop
+from reptile_agent.onboard.manifest import REWARD
 from reptile_agent.onboard.memory import Memory
 from reptile_agent.onboard.plan_gate import PlanGate
 from reptile_agent.onboard.saved import load_parameters, save_parameters
@@ -81,9 +82,10 @@ class Adapter:
     ) -> None:
         self.bundle, self.budget_s = bundle, budget_s
         self.config = config or bundle.manifest.adaptation
-        robot = bundle.manifest.robot
-        capacity = self.config.window + self.config.holdout + bundle.manifest.segment
-        self.replay = Memory(robot, capacity, spool)
+        manifest = bundle.manifest
+        capacity = self.config.window + self.config.holdout + manifest.segment
+        reward = manifest.files[REWARD].sha256 if REWARD in manifest.graphs else ""
+        self.replay = Memory(manifest.robot, capacity, spool, manifest.experience, reward)
         self.start = bundle.start.copy()
         """Where adaptations begin: the bundle's start, or one that was consolidated."""
         self.in_use = bundle.start.copy()
@@ -105,7 +107,8 @@ class Adapter:
         bundle = self.bundle
         self._steps = InnerSteps(bundle, self.config)
         self._errors = _Errors(bundle)
-        self._plans = PlanGate(bundle, self.config.plans, seed) if self.config.plans else None
+        asked = self.config.plans if bundle.manifest.plans else 0
+        self._plans = PlanGate(bundle, asked, seed) if asked else None
         # What the gate judges on is never learned from.
         rows = self._rng.permutation(bundle.rehearsal["obs"].shape[0])
         cut = rows.size // 4
@@ -179,7 +182,8 @@ class Adapter:
         mixed = with_rehearsal(
             live, self._pool, self._rng, config.rehearsal, config.rehearsal_weight
         )
-        batches = {name: value[0] for name, value in mixed.items()}
+        complete = self.bundle.manifest.experience.complete(mixed, self._rng)
+        batches = {name: value[0] for name, value in complete.items()}
         origin = self.start if start == "start" else self.in_use
         deadline = None if self.budget_s is None else began + self.budget_s
         adapted, loss, grad_norm, stop = self._steps(
@@ -374,9 +378,10 @@ class _Errors:
     def __init__(self, bundle: Bundle) -> None:
         self._session = bundle.session("evaluate.onnx")
         self._entries = bundle.manifest.parameters
+        self._fields = bundle.manifest.experience.fields
 
     def __call__(self, flat: np.ndarray, batch: Batch) -> float:
         feed = {f"p.{n}": v for n, v in parameters.views(flat, self._entries).items()}
-        feed |= {name: batch[name] for name in ("obs", "action", "next_obs")}
+        feed |= {name: batch[name] for name in self._fields}
         (error,) = self._session.run(["error"], feed)
         return float(np.asarray(error).mean())

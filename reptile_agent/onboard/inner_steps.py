@@ -146,11 +146,5 @@ def _two_buffers(entries: tuple[TensorEntry, ...]) -> list[np.ndarray]:
 
 def _batch_buffers(manifest: Manifest, rows: int) -> dict[str, np.ndarray]:
     """What a run reads its minibatches from."""
-    obs, act = len(manifest.robot.observations), len(manifest.robot.actions)
-    shapes = {
-        "obs": (rows, obs),
-        "action": (rows, manifest.segment, act),
-        "next_obs": (rows, manifest.segment, obs),
-        "weight": (rows,),
-    }
-    return {name: np.zeros((CHUNK_STEPS, *shape), np.float32) for name, shape in shapes.items()}
+    shapes = manifest.experience.minibatch(manifest.robot, manifest.segment).items()
+    return {name: np.zeros((CHUNK_STEPS, rows, *shape), np.float32) for name, shape in shapes}

@@ -1,4 +1,4 @@
-"""Acts: one run of `act.onnx` per control period, without allocation."""
+"""Acts: one run of `act.onnx` per control period, a plan or a policy, without allocation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reptile_agent.onboard.bundle import Bundle
 
 
 class Policy:
-    """Chooses actions with a bundle's planner and a set of parameters.
+    """Chooses actions with a bundle's planner or policy network and a set of parameters.
 
     Args:
         bundle: verified.
@@ -29,24 +29,21 @@ class Policy:
             return np.zeros(shape, np.float32)
 
         self._flat = bundle.start.copy()
-        self._plan = zeros(plan.horizon, acts)
+        self._plans = manifest.plans
+        self._plan, self._new_plan = zeros(plan.horizon, acts), zeros(plan.horizon, acts)
         self._noise = zeros(plan.samples, plan.horizon, acts)
-        self._obs = zeros(len(robot.observations))
+        self._obs, self._action = zeros(len(robot.observations)), zeros(acts)
         self._reference = zeros(plan.horizon, len(robot.references))
-        self._action, self._new_plan = zeros(acts), zeros(plan.horizon, acts)
-        self._expected = zeros(len(robot.observations))
+        self._expected = zeros(len(robot.observations)) if self._plans else self._obs
         inputs = {
             **{f"p.{n}": v for n, v in parameters.views(self._flat, manifest.parameters).items()},
             "obs": self._obs,
             "reference": self._reference,
-            "plan": self._plan,
-            "noise": self._noise,
         }
-        outputs = {
-            "action": self._action,
-            "new_plan": self._new_plan,
-            "expected": self._expected,
-        }
+        outputs = {"action": self._action}
+        if self._plans:
+            inputs |= {"plan": self._plan, "noise": self._noise}
+            outputs |= {"new_plan": self._new_plan, "expected": self._expected}
         self._binding = self._session.io_binding()
         # On the CPU an OrtValue shares the array's memory: written in place, never bound again.
         self._keep = {
@@ -75,7 +72,10 @@ class Policy:
 
     @property
     def expected(self) -> np.ndarray:
-        """Measurement that the model expected after the last action; overwritten by the next."""
+        """Measurement that the model expected after the last action; overwritten by the next.
+
+        Where no model plans, the measurement that was acted on.
+        """
         return self._expected
 
     def set_parameters(self, flat: np.ndarray) -> None:
@@ -108,6 +108,9 @@ class Policy:
         """
         self._obs[:] = obs
         self._reference[:] = reference
+        if not self._plans:
+            self._session.run_with_iobinding(self._binding)
+            return self._action
         self._rng.standard_normal(out=self._noise, dtype=np.float32)
         self._session.run_with_iobinding(self._binding)
         self._plan[:] = self._new_plan

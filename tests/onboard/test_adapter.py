@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.export.parity import learner_of
+from reptile_agent.export.remade import learner_of
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop, step_sizes
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.adapter import Adapter

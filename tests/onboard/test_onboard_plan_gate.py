@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.export.parity import learner_of, planner_of
+from reptile_agent.export.remade import learner_of, planner_of
 from reptile_agent.meta.plan_gate import PlanGate as TorchPlanGate
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.adapter import Adapter
