@@ -11,7 +11,7 @@ from reptile_agent.meta.driver import Driver
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_step
 from reptile_agent.meta.learner import Params, RobotLearner
 from reptile_agent.meta.planner import Planner, Reward
-from reptile_agent.onboard.manifest import REWARD, VALUE
+from reptile_agent.onboard.manifest import POLICY, REWARD, VALUE
 from reptile_agent.spec import RobotSpec
 
 Tensors = dict[str, Tensor]
@@ -48,8 +48,13 @@ def build(
 
 
 def act_graph(driver: Driver, params: Params) -> onnx.ModelProto:
-    """`p.*`, obs, reference -> action; and plan, noise -> new_plan, expected where it plans."""
+    """`p.*`, obs, reference -> action; and plan, noise -> new_plan, expected where it plans.
+
+    A policy takes its own parameters alone: every input that is bound costs time.
+    """
     samples, horizon, acts = driver.noise_shape
+    if not samples:
+        params = {name: value for name, value in params.items() if name.startswith(POLICY)}
     plan, noise = torch.zeros(horizon, acts), torch.zeros(driver.noise_shape)
 
     def act(inputs: Tensors) -> Tensors:

@@ -104,7 +104,8 @@ def _act_row(bundle: Bundle, driver: Driver, params: Params, rng: torch.Generato
     names = ["action", "new_plan", "expected"]
     if not samples:
         del inputs["plan"], inputs["noise"], names[1:]
-    feed = {f"p.{name}": value for name, value in params.items()} | inputs
+    acting = [entry.name for entry in bundle.manifest.acting]
+    feed = {f"p.{name}": params[name] for name in acting} | inputs
     found = _run(bundle, "act.onnx", names, feed)
     return Row("act.onnx against torch", max(map(_relative, found, wanted)), 1e-3)
 

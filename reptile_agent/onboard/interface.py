@@ -38,7 +38,7 @@ def interfaces(manifest: Manifest) -> dict[str, Interface]:
     minibatch = experience.minibatch(robot, manifest.segment)
     now: dict[str, Shape] = {"obs": (obs,), "reference": (horizon, ref)}
     found = {
-        "act.onnx": Interface(params | now, {"action": (act,)}),
+        "act.onnx": Interface(_prefixed("p.", manifest.acting) | now, {"action": (act,)}),
         "adapt.onnx": Interface(
             params
             | state

@@ -13,6 +13,8 @@ from reptile_agent.spec import RobotSpec
 
 SCHEMA_VERSION = 2
 VALUE, REWARD = "value.onnx", "reward.onnx"
+POLICY = "policy."
+"""Prefix of the parameters that a policy acts by."""
 GRAPHS = ("act.onnx", "adapt.onnx", "evaluate.onnx", VALUE)
 """Of a learner that plans; `Manifest.graphs` names those of every kind."""
 TENSORS = ("start.safetensors", "rehearsal.safetensors")
@@ -104,6 +106,11 @@ class Manifest(_Model):
     def plans(self) -> bool:
         """Whether `act.onnx` plans, with a plan and noise among its inputs."""
         return self.plan.samples > 0
+
+    @property
+    def acting(self) -> tuple[TensorEntry, ...]:
+        """Parameters that `act.onnx` takes: all of them, or those of the policy alone."""
+        return tuple(p for p in self.parameters if self.plans or p.name.startswith(POLICY))
 
     @property
     def graphs(self) -> tuple[str, ...]:

@@ -35,11 +35,9 @@ class Policy:
         self._obs, self._action = zeros(len(robot.observations)), zeros(acts)
         self._reference = zeros(plan.horizon, len(robot.references))
         self._expected = zeros(len(robot.observations)) if self._plans else self._obs
-        inputs = {
-            **{f"p.{n}": v for n, v in parameters.views(self._flat, manifest.parameters).items()},
-            "obs": self._obs,
-            "reference": self._reference,
-        }
+        views = parameters.views(self._flat, manifest.parameters)
+        inputs = {f"p.{entry.name}": views[entry.name] for entry in manifest.acting}
+        inputs |= {"obs": self._obs, "reference": self._reference}
         outputs = {"action": self._action}
         if self._plans:
             inputs |= {"plan": self._plan, "noise": self._noise}
