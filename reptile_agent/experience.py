@@ -15,7 +15,7 @@ from reptile_agent.spec import RobotSpec
 from reptile_agent.transition import Batch
 
 TransitionField = Literal["obs", "action", "next_obs", "reward", "terminated"]
-PLAIN: tuple[TransitionField, ...] = ("obs", "action", "next_obs")
+FIELDS: tuple[TransitionField, ...] = ("obs", "action", "next_obs")
 """What every learner looks at."""
 Name = Annotated[str, Field(pattern="^[a-z_]{1,50}$")]
 
@@ -31,7 +31,7 @@ class Noise(_Model):
 
     kind: Literal["noise"] = "noise"
     name: Name
-    size: int = Field(ge=1, le=1000)
+    size: int = Field(ge=1, le=256)
     std: float = Field(ge=0)
     clip: float = Field(ge=0)
     """Largest size of a number."""
@@ -70,7 +70,7 @@ ExtraInput = Annotated[Noise | Switch, Field(discriminator="kind")]
 class Experience(_Model):
     """What a learner's minibatches hold."""
 
-    fields: tuple[TransitionField, ...] = PLAIN
+    fields: tuple[TransitionField, ...] = FIELDS
     """Of transitions."""
     past_end: bool = False
     """Whether a segment may go on past an episode's end, which the loss then knows of."""
@@ -85,7 +85,7 @@ class Experience(_Model):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names {twice} twice")
-        missing = [name for name in PLAIN if name not in self.fields]
+        missing = [name for name in FIELDS if name not in self.fields]
         if missing:
             raise ValueError(f"fields lack {missing}")
         return self
@@ -122,3 +122,7 @@ class Experience(_Model):
         shape = batch["weight"].shape
         made = {extra.name: extra.make(shape, rng, first_step) for extra in self.inputs}
         return batch | made if made else batch
+
+
+PLAIN = Experience()
+"""Measurements and actions alone."""

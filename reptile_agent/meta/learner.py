@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reptile_agent.experience import Experience
+from reptile_agent.experience import PLAIN, Experience
 from reptile_agent.spec import RobotSpec
 from reptile_agent.transition import Batch
-
-PLAIN = Experience()
 
 Params = dict[str, Tensor]
 """Parameter name -> tensor. Flat, so that names in checkpoints, graphs and bundles are the same."""

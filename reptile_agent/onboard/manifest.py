@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.experience import Experience
+from reptile_agent.experience import PLAIN, Experience
 from reptile_agent.spec import RobotSpec
 
 SCHEMA_VERSION = 2
@@ -92,7 +92,7 @@ class Manifest(_Model):
     plan: PlanShape
     segment: int = Field(ge=1, le=1000)
     """Consecutive transitions in a segment."""
-    experience: Experience = Experience()
+    experience: Experience = PLAIN
     """What the inner loop learns from."""
     adaptation: AdaptationConfig
     """Defaults of the robot's inner loop."""
@@ -128,7 +128,7 @@ class Manifest(_Model):
             )
         if not self.plans and self.plan.horizon != 1:
             raise ValueError("a policy sees the reference of now alone: plan.horizon must be 1")
-        if self.plans and self.experience != Experience():
+        if self.plans and self.experience != PLAIN:
             raise ValueError("the learner dynamics has no experience but the plain one")
         wanted = {*self.graphs, *TENSORS}
         if set(self.files) != wanted:

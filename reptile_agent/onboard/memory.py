@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from reptile_agent.experience import Experience
+from reptile_agent.experience import PLAIN, Experience
 from reptile_agent.onboard.spool import SEGMENTS, Spool
 from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec
 from reptile_agent.transition import Batch, Transition, with_reference
 
 _log = logging.getLogger(__name__)
-PLAIN = Experience()
 
 
 class Memory:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.session import Bound
 
 
 class Policy:
@@ -21,7 +21,6 @@ class Policy:
         manifest = bundle.manifest
         robot, plan = manifest.robot, manifest.plan
         self.bundle = bundle
-        self._session = bundle.session("act.onnx")
         self._rng = np.random.default_rng(seed)
         acts = len(robot.actions)
 
@@ -42,16 +41,7 @@ class Policy:
         if self._plans:
             inputs |= {"plan": self._plan, "noise": self._noise}
             outputs |= {"new_plan": self._new_plan, "expected": self._expected}
-        self._binding = self._session.io_binding()
-        # On the CPU an OrtValue shares the array's memory: written in place, never bound again.
-        self._keep = {
-            name: ort.OrtValue.ortvalue_from_numpy(array)
-            for name, array in (inputs | outputs).items()
-        }
-        for name in inputs:
-            self._binding.bind_ortvalue_input(name, self._keep[name])
-        for name in outputs:
-            self._binding.bind_ortvalue_output(name, self._keep[name])
+        self._graph = Bound(bundle.session("act.onnx"), inputs, outputs)
 
     @property
     def horizon(self) -> int:
@@ -107,9 +97,9 @@ class Policy:
         self._obs[:] = obs
         self._reference[:] = reference
         if not self._plans:
-            self._session.run_with_iobinding(self._binding)
+            self._graph.run()
             return self._action
         self._rng.standard_normal(out=self._noise, dtype=np.float32)
-        self._session.run_with_iobinding(self._binding)
+        self._graph.run()
         self._plan[:] = self._new_plan
         return self._action

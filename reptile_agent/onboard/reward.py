@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.manifest import REWARD
+from reptile_agent.onboard.session import Bound
 
 
 class Reward:
@@ -20,18 +20,9 @@ class Reward:
         robot = bundle.manifest.robot
         obs, action, reference = robot.observations, robot.actions, robot.references
         signals = {"obs": obs, "action": action, "next_obs": obs, "reference": reference}
-        self._session = bundle.session(REWARD)
         self._inputs = {name: np.zeros(len(s), np.float32) for name, s in signals.items()}
         self._reward = np.zeros((), np.float32)
-        self._binding = self._session.io_binding()
-        # On the CPU an OrtValue shares the array's memory: written in place, never bound again.
-        self._keep = {
-            name: ort.OrtValue.ortvalue_from_numpy(array)
-            for name, array in (self._inputs | {"reward": self._reward}).items()
-        }
-        for name in self._inputs:
-            self._binding.bind_ortvalue_input(name, self._keep[name])
-        self._binding.bind_ortvalue_output("reward", self._keep["reward"])
+        self._graph = Bound(bundle.session(REWARD), self._inputs, {"reward": self._reward})
 
     def __call__(
         self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, reference: np.ndarray
@@ -47,5 +38,5 @@ class Reward:
         given = {"obs": obs, "action": action, "next_obs": next_obs, "reference": reference}
         for name, buffer in self._inputs.items():
             buffer[:] = given[name]
-        self._session.run_with_iobinding(self._binding)
+        self._graph.run()
         return float(self._reward)
