@@ -51,7 +51,7 @@ class Memory:
         self._spool = None
         if folder is not None:
             # Plain transitions have no name, so that spools written before there were others fit.
-            kind = "" if experience == PLAIN else experience.model_dump_json() + reward
+            kind = "with references " * experience.sees_reference + reward
             self._spool = Spool(folder, robot, capacity, observed, kind)
         self.lost = self._spool.lost if self._spool else 0
         """Transitions that the spool had to drop because they were damaged."""

@@ -188,6 +188,18 @@ def test_references_and_rewards_survive_a_restart(bundle_of_policy, short_arm, t
     again.close()
 
 
+def test_a_learner_of_other_noise_goes_on_from_what_was_recorded(
+    policy_bundle_path, short_arm, tmp_path, edit_manifest
+):
+    path, copy = policy_bundle_path("actor_critic"), tmp_path / "bundle"
+    filled(Bundle.load(path), short_arm, spool=tmp_path / "spool").close()
+    shutil.copytree(path, copy)
+    edit_manifest(copy, lambda d: d["experience"]["inputs"][0].update(std=0.1))
+    again = Adapter(Bundle.load(copy), spool=tmp_path / "spool")
+    assert again.replay.restored > 50
+    again.close()
+
+
 @pytest.mark.parametrize("other", ["model_policy", "plain"])
 def test_what_another_learner_recorded_is_refused(
     policy_bundle_path, bundle, short_arm, tmp_path, other
