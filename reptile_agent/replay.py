@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from reptile_agent.experience import FIELDS
 from reptile_agent.transition import Batch, Transition
-
-FIELDS = ("obs", "action", "next_obs")
-"""What a batch holds beside `weight` if nothing else is asked for."""
 
 
 class Replay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,27 @@ class Transition:
     terminated: np.ndarray | None = None
     """True where the episode ended for good in this transition, bool [lanes]; None: nowhere."""
     reference: np.ndarray | None = None
-    """What was to be followed from `obs` on, float32 [lanes, horizon, ref_dim]; None: not known. A
-    replay does not keep it."""
+    """What was to be followed from `obs` on, a row for each control period, float32 [lanes, rows,
+    ref_dim]; None: not known. A replay does not keep it."""
+
+
+def with_reference(transition: Transition) -> Transition:
+    """The transition with the reference of its moment behind each measurement.
+
+    Raises:
+        ValueError: it does not know the references of both its moments.
+    """
+    reference = transition.reference
+    if reference is None or reference.shape[1] < 2:
+        raise ValueError(
+            "the learner sees references, and the transition does not say what was to be followed "
+            "before and after it; a policy_node with the same bundle does"
+        )
+    return dataclasses.replace(
+        transition,
+        obs=np.concatenate([transition.obs, reference[:, 0]], axis=1),
+        next_obs=np.concatenate([transition.next_obs, reference[:, 1]], axis=1),
+    )
 
 
 def read_message(message: Any, continues: bool, references: int) -> Transition:

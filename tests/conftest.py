@@ -119,7 +119,7 @@ def tiny_run():
         meta_batch=4,
         train_inner_steps=2,
         model=DynamicsConfig(hidden=(16,), members=2, segment=2, context=4, context_lr=1.0),
-        adaptation=AdaptationConfig(window=60, holdout=10, inner_lr=0.02),
+        adaptation=AdaptationConfig(window=60, holdout=10, inner_lr=0.02, fast_tau=None),
         lr_scale={"b": 2.0},
         samples=8,
     )
@@ -127,15 +127,20 @@ def tiny_run():
 
 @pytest.fixture(scope="session")
 def _bundles(short_arm, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the bundles `sgd` and `adam`, exported once for all workers of a run."""
-    base = tmp_path_factory.getbasetemp()
+    """Folder of the bundles `sgd` and `adam`."""
+    return _once(tmp_path_factory, "bundles", lambda at: _export(short_arm, tiny_run, at))
+
+
+def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made once for all workers of a run."""
+    base = factory.getbasetemp()
     shared = base.parent if base.name.startswith("popen-") else base
-    folder = shared / "bundles"
-    with open(shared / "bundles.lock", "w") as lock:
+    folder = shared / name
+    with open(shared / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            _export(short_arm, tiny_run, shared / "bundles.partial")
-            (shared / "bundles.partial").rename(folder)
+            make(shared / f"{name}.partial")
+            (shared / f"{name}.partial").rename(folder)
     return folder
 
 
@@ -145,7 +150,7 @@ def _export(family, config, folder: Path) -> None:
 
     import onnx
 
-    from reptile_agent.export import dynamics_graphs
+    from reptile_agent.export import learner_graphs
     from reptile_agent.export.write_bundle import write_bundle
     from reptile_agent.meta.inner_loop import InnerOptimizer
     from reptile_agent.meta.trainer import Trainer
@@ -158,7 +163,7 @@ def _export(family, config, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # Only the inner loop differs: tracing the planner again would take seconds.
         act = onnx.load(folder / "sgd" / "act.onnx")
-        patch.setattr(dynamics_graphs, "act_graph", lambda *_: act)
+        patch.setattr(learner_graphs, "act_graph", lambda *_: act)
         write_bundle(trainer, folder / "adam")
 
 
@@ -172,6 +177,41 @@ def bundle_path(_bundles: Path) -> Path:
 def adam_bundle_path(_bundles: Path) -> Path:
     """The same start with an inner loop by Adam. Shared: copy it before you change it."""
     return _bundles / "adam"
+
+
+@pytest.fixture(scope="session")
+def policy_bundle_path(short_arm, tiny_run, tmp_path_factory) -> Callable[[str], Path]:
+    """Path of a tiny bundle of the arm whose learner, as named, acts by a policy. Shared."""
+
+    def path(learner: str) -> Path:
+        return _once(
+            tmp_path_factory, learner, lambda at: _export_policy(short_arm, tiny_run, learner, at)
+        )
+
+    return path
+
+
+def _export_policy(family, config, learner: str, folder: Path) -> None:
+    import dataclasses
+
+    from reptile_agent.export.write_bundle import write_bundle
+    from reptile_agent.meta.learners.model_policy import ModelPolicyConfig
+    from reptile_agent.meta.learners.temporal_difference import ActorCriticConfig
+    from reptile_agent.meta.trainer import Trainer
+
+    config = dataclasses.replace(
+        config,
+        learner=learner,
+        lr_scale={},
+        actor_critic=ActorCriticConfig(hidden=(16,), n_step=2),
+        model_policy=ModelPolicyConfig(
+            hidden=(16,), segment=2, context=0, policy_hidden=(8,), horizon=2, model_steps=2
+        ),
+    )
+    trainer = Trainer(family, config)
+    for _ in trainer.run():
+        pass
+    write_bundle(trainer, folder)
 
 
 @pytest.fixture

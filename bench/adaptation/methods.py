@@ -109,7 +109,7 @@ def oracle(
             rollout = guide(sim, family, steps, rng, explore)
         else:
             rollout = drive(sim, agent, own, steps, rng, stacked=True, explore=explore)
-        rollout.transitions(replay, agent.learner.sees_reference)
+        rollout.transitions(replay, agent.learner.experience.sees_reference)
         own = _fitted(agent, own, replay, setting.oracle_steps, rng, adapt)
     return own
 
@@ -132,8 +132,8 @@ def _fitted(
             chunk,
             64,
             segment=learner.segment,
-            fields=learner.fields,
-            past_end=learner.past_end,
+            fields=learner.experience.fields,
+            past_end=learner.experience.past_end,
         )
         batches = to_tensors(learner.inputs(found, rng, at))
         own, _ = adapt(learner, optimizer, own, batches, lr, stacked=True)

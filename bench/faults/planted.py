@@ -10,7 +10,8 @@ import numpy as np
 
 from reptile_agent.gate import Evidence, Verdict, judge
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.adapter import Adaptation, Adapter
+from reptile_agent.onboard.adapted import Adaptation
+from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.controller import Controller, Tick
 from reptile_agent.onboard.memory import Memory
@@ -111,7 +112,7 @@ def judge_turned(
     for transition in log[-plans:]:
         gate.see(transition)
     before, after = (_error(bundle, flat, log) for flat in (bundle.start, new))
-    gain = gate.gain(bundle.start, new, np.array([before, before, after]))
+    gain = gate.gain(bundle.start, new, np.array([before, before, after]), gate.seen)
     measured = Evidence(
         live_before=before,
         live_after=after,

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from bench.onboard_latency import timing
 from bench.onboard_latency.timing import LR, Row, Timer
@@ -15,8 +14,9 @@ from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.inner_steps import InnerSteps
-from reptile_agent.onboard.interface import interfaces
+from reptile_agent.onboard.interface import Shape, interfaces
 from reptile_agent.onboard.policy import Policy
+from reptile_agent.onboard.session import Bound
 from reptile_agent.transition import Transition
 
 
@@ -24,10 +24,9 @@ def act(timer: Timer, folder: Path) -> list[Row]:
     """`Policy.act`, and beside it a bare run of the same graph with everything bound."""
     bundle = Bundle.load(folder)
     policy, (obs, reference) = Policy(bundle), timing.inputs(bundle)
-    session, binding = _bound(bundle)
     return [
         timer.row("act", lambda: policy.act(obs, reference)),
-        timer.row("act, bare session", lambda: session.run_with_iobinding(binding)),
+        timer.row("act, bare session", _bare(bundle).run),
     ]
 
 
@@ -49,18 +48,17 @@ def adapt(timer: Timer, folder: Path, steps: tuple[int, ...], sizes: tuple[int, 
     return rows
 
 
-def _bound(bundle: Bundle) -> tuple[ort.InferenceSession, ort.IOBinding]:
-    """A session of `act.onnx` with all inputs and outputs bound to arrays of their own."""
-    session, interface = bundle.session("act.onnx"), interfaces(bundle.manifest)["act.onnx"]
-    binding = session.io_binding()
-    for bind, shapes in (
-        (binding.bind_ortvalue_input, interface.inputs),
-        (binding.bind_ortvalue_output, interface.outputs),
-    ):
-        for name, shape in shapes.items():
-            lengths = [n for n in shape if isinstance(n, int)]  # act has no free axis
-            bind(name, ort.OrtValue.ortvalue_from_numpy(np.zeros(lengths, np.float32)))
-    return session, binding
+def _bare(bundle: Bundle) -> Bound:
+    """`act.onnx` with all inputs and outputs bound to arrays of their own."""
+    interface = interfaces(bundle.manifest)["act.onnx"]
+
+    def zeros(shapes: dict[str, Shape]) -> dict[str, np.ndarray]:
+        # act has no free axis: every length is a number.
+        return {
+            name: np.zeros([int(n) for n in shape], np.float32) for name, shape in shapes.items()
+        }
+
+    return Bound(bundle.session("act.onnx"), zeros(interface.inputs), zeros(interface.outputs))
 
 
 def _fed(bundle: Bundle) -> Adapter:

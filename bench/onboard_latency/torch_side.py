@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from bench.onboard_latency import timing
 from bench.onboard_latency.timing import LR, Row, Timer
-from reptile_agent.export import parity
+from reptile_agent.export import remade
 from reptile_agent.meta.driver import Driver
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_step
 from reptile_agent.onboard import parameters
@@ -74,8 +74,9 @@ class Subject:
         self.bundle = Bundle.load(folder)
         manifest = self.bundle.manifest
         objective = objective_of(registry.get(manifest.provenance.family))
-        self.learner = parity.learner_of(self.bundle)
-        self.driver: Driver = parity.planner_of(self.bundle, self.learner, objective)
+        self.learner, driver = remade.agent_of(self.bundle, objective)
+        assert driver is not None  # the objective is known
+        self.driver: Driver = driver
         tensors = parameters.views(self.bundle.start.copy(), manifest.parameters)
         self.params = {name: torch.from_numpy(value) for name, value in tensors.items()}
         sizes = step_sizes(manifest, LR)

@@ -7,16 +7,20 @@ that is led through the same moments takes the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from reptile_agent.adaptation import MIN_NEW_TRANSITIONS, AdaptationConfig
 from reptile_agent.bags.recording import Attempt, Recording
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.adapter import Adaptation, Adapter
+from reptile_agent.onboard.adapted import Adaptation, Asked
+from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.inner_steps import Stepped
+from reptile_agent.transition import Batch
 
 
 @dataclass(frozen=True)
@@ -107,16 +111,6 @@ class _Again(Adapter):
             LookupError: too few transitions are remembered.
             ValueError: what was asked for is out of reason.
         """
-        # One cancelled while the gate looked had taken all its steps.
-        stopped = attempt.stop in ("deadline", "cancelled") and not (
-            attempt.stop == "cancelled" and np.isfinite(attempt.live_before)
-        )
-        whole = self._steps
-
-        def cut(origin, batches, *how):
-            fewer = {name: value[: attempt.steps] for name, value in batches.items()}
-            return whole(origin, fewer, *how)._replace(stop=attempt.stop)
-
         asked = {
             "inner_steps": attempt.asked_steps,
             "inner_lr": attempt.inner_lr,
@@ -124,11 +118,24 @@ class _Again(Adapter):
             "start": attempt.asked_start,
         }
         self.config = AdaptationConfig.model_validate(self.config.model_dump() | asked)
-        self._steps = cut if stopped else whole
-        try:
-            return self.adapt()
-        finally:
-            self._steps = whole
+        self._attempt = attempt
+        return self.adapt()
+
+    def _stepped(
+        self, asked: Asked, minibatches: Mapping[float, Batch], *rest: Any
+    ) -> tuple[float, Stepped]:
+        """Only the steps that the robot's adapter chose: of the others it says nothing."""
+        attempt = self._attempt
+        if attempt.tau not in minibatches:
+            raise ValueError(f"its recency was {attempt.tau:g}, the bundle has {[*minibatches]}")
+        # One cancelled while the gate looked had taken all its steps.
+        cut = attempt.stop == "deadline" or (
+            attempt.stop == "cancelled" and not np.isfinite(attempt.live_before)
+        )
+        steps = attempt.steps if cut else attempt.asked_steps
+        fewer = {name: value[:steps] for name, value in minibatches[attempt.tau].items()}
+        tau, stepped = super()._stepped(asked, {attempt.tau: fewer}, *rest)
+        return tau, stepped._replace(stop=attempt.stop) if cut else stepped
 
 
 class _Memory:

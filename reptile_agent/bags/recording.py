@@ -46,6 +46,8 @@ class Attempt:
     inner_lr: float
     steps: int
     """Inner steps that it took."""
+    tau: float
+    """Recency of the minibatches that it took them on."""
     stop: str
     version: int
     """Of the parameters it published last."""
@@ -212,6 +214,7 @@ def _attempt(time_s: float, message: Any) -> Attempt:
         asked_start=message.asked_start,
         inner_lr=message.inner_lr,
         steps=message.steps,
+        tau=message.tau,
         stop=message.stop,
         version=message.version,
         verdict=message.verdict,

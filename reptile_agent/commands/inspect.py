@@ -41,6 +41,11 @@ def _print(manifest: Manifest) -> None:
         f"trained by {source.algorithm} on {source.family}/{source.split}, seed {source.seed}, "
         f"{source.created}, commit {source.git_commit[:12]}"
     )
+    learned = ", ".join(manifest.experience.fields)
+    if manifest.experience.sees_reference:
+        learned += "; obs with what is to be followed behind them"
+    acts = "plans" if manifest.plans else "acts by a policy"
+    console.print(f"it {acts}, and learns from {learned}")
     for role in ("observations", "actions", "references"):
         rows = [
             [

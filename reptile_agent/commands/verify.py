@@ -46,10 +46,11 @@ class Command:
             raise
         family = bundle.manifest.provenance.family
         try:
-            objective = objective_of(registry.get(family))
+            found = registry.get(family)
+            objective, reward = objective_of(found), found.reward
         except LookupError:
-            objective = None
-        rows = parity.verify(bundle, objective, self.inner_steps)
+            objective = reward = None
+        rows = parity.verify(bundle, objective, self.inner_steps, reward)
         rows = [*_rows(checks), *rows]
         passed = all(row.passed for row in rows)
         if self.json:
@@ -62,7 +63,8 @@ class Command:
             console.print("the signature was not looked at: name a public key with --key")
         if objective is None:
             console.print(
-                f"the planner was not compared: task family '{family}' is not installed here"
+                f"what hangs on the task's reward (a planner, a model_policy's steps) was not "
+                f"compared: task family '{family}' is not installed here"
             )
         console.print("all checks passed" if passed else "[bold red]do not use this bundle")
         return 0 if passed else 1

@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reptile_agent.export import dynamics_graphs
+from reptile_agent.export import learner_graphs
+from reptile_agent.export.remade import agent_of
+from reptile_agent.meta.driver import Driver
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop
-from reptile_agent.meta.learner import Params
-from reptile_agent.meta.learners.dynamics import DynamicsConfig, DynamicsLearner, Normaliser
-from reptile_agent.meta.planner import Planner, PlannerConfig, Reward
+from reptile_agent.meta.learner import Params, RobotLearner
+from reptile_agent.meta.learners.model_policy import ModelPolicyLearner
+from reptile_agent.meta.planner import Planner, Reward
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.manifest import REWARD
 
 Arrays = list[np.ndarray]
 ROWS = 33
@@ -51,33 +54,33 @@ class Row:
         }
 
 
-def learner_of(bundle: Bundle) -> DynamicsLearner:
-    """The torch learner that a bundle's graphs were traced from."""
-    manifest = bundle.manifest
-    model = dict(manifest.hyperparameters["model"])
-    model["hidden"] = tuple(model["hidden"])
-    normal = {n: np.array(v, np.float32) for n, v in manifest.normaliser.items()}
-    return DynamicsLearner(manifest.robot, DynamicsConfig(**model), Normaliser(**normal))
-
-
-def verify(bundle: Bundle, reward: Reward | None, inner_steps: tuple[int, ...]) -> list[Row]:
+def verify(
+    bundle: Bundle,
+    objective: Reward | None,
+    inner_steps: tuple[int, ...],
+    reward: Reward | None = None,
+) -> list[Row]:
     """The graphs of a loaded bundle against torch (loading made all other checks).
 
     Args:
         bundle: as loaded.
-        reward: objective of its task family, to hold the planner against; None: that check is left
-            out.
+        objective: of its task family, which plans are weighed by and a model_policy follows; None:
+            what hangs on it is left out.
         inner_steps: numbers of inner steps (k) to compare over.
+        reward: of its task family, to hold `reward.onnx` against; None: that check is left out.
     """
-    learner = learner_of(bundle)
+    learner, driver = agent_of(bundle, objective)
     rows: list[Row] = []
     rng = torch.Generator().manual_seed(1)
     params = _perturbed(bundle, rng)
-    if reward is not None:
-        planner = planner_of(bundle, learner, reward)
-        rows.append(_act_row(bundle, planner, params, rng))
-        rows.append(_value_row(bundle, planner, params, rng))
-    rows += [_adapt_row(bundle, learner, params, k, rng) for k in inner_steps]
+    if driver is not None:
+        rows.append(_act_row(bundle, driver, params, rng))
+    if isinstance(driver, Planner):
+        rows.append(_value_row(bundle, driver, params, rng))
+    if reward is not None and REWARD in bundle.manifest.graphs:
+        rows.append(_reward_row(bundle, reward, rng))
+    if objective is not None or not isinstance(learner, ModelPolicyLearner):
+        rows += [_adapt_row(bundle, learner, params, k, rng) for k in inner_steps]
     return [*rows, _evaluate_row(bundle, learner, params, rng)]
 
 
@@ -89,24 +92,21 @@ def _perturbed(bundle: Bundle, rng: torch.Generator) -> Params:
     }
 
 
-def planner_of(bundle: Bundle, learner: DynamicsLearner, reward: Reward) -> Planner:
-    """The torch planner that a bundle's `act.onnx` was traced from, given its objective."""
-    settings = dict(bundle.manifest.hyperparameters["planner"])
-    settings["noise"] = tuple(settings["noise"])
-    return Planner(learner, PlannerConfig(**settings), reward)
-
-
-def _act_row(bundle: Bundle, planner: Planner, params: Params, rng: torch.Generator) -> Row:
-    robot, (_, horizon, acts) = planner.robot, planner.noise_shape
+def _act_row(bundle: Bundle, driver: Driver, params: Params, rng: torch.Generator) -> Row:
+    robot, (samples, horizon, acts) = driver.robot, driver.noise_shape
     inputs = {
         "obs": 0.3 * torch.randn(len(robot.observations), generator=rng),
         "reference": 0.3 * torch.randn(horizon, len(robot.references), generator=rng),
         "plan": 0.05 * torch.randn(horizon, acts, generator=rng),
-        "noise": torch.randn(planner.noise_shape, generator=rng),
+        "noise": torch.randn(driver.noise_shape, generator=rng),
     }
-    wanted = planner(params, *inputs.values())
-    feed = {f"p.{name}": value for name, value in params.items()} | inputs
-    found = _run(bundle, "act.onnx", ["action", "new_plan", "expected"], feed)
+    wanted = driver(params, *inputs.values())
+    names = ["action", "new_plan", "expected"]
+    if not samples:
+        del inputs["plan"], inputs["noise"], names[1:]
+    acting = [entry.name for entry in bundle.manifest.acting]
+    feed = {f"p.{name}": params[name] for name in acting} | inputs
+    found = _run(bundle, "act.onnx", names, feed)
     return Row("act.onnx against torch", max(map(_relative, found, wanted)), 1e-3)
 
 
@@ -123,12 +123,21 @@ def _value_row(bundle: Bundle, planner: Planner, params: Params, rng: torch.Gene
     return Row("value.onnx against torch", _relative(found, wanted), 1e-3)
 
 
+def _reward_row(bundle: Bundle, reward: Reward, rng: torch.Generator) -> Row:
+    robot = bundle.manifest.robot
+    signals = (robot.observations, robot.actions, robot.observations, robot.references)
+    names = ("obs", "action", "next_obs", "reference")
+    feed = {n: 0.3 * torch.randn(len(s), generator=rng) for n, s in zip(names, signals)}
+    (found,) = _run(bundle, REWARD, ["reward"], feed)
+    return Row("reward.onnx against torch", _relative(found, reward(*feed.values())), 1e-3)
+
+
 def _adapt_row(
-    bundle: Bundle, learner: DynamicsLearner, params: Params, k: int, rng: torch.Generator
+    bundle: Bundle, learner: RobotLearner, params: Params, k: int, rng: torch.Generator
 ) -> Row:
     """Error of the *update* relative to its own size: k steps change little of a parameter."""
     optimizer = InnerOptimizer(**bundle.manifest.hyperparameters["inner"])
-    examples = [dynamics_graphs.example_batch(learner, ROWS, rng) for _ in range(k)]
+    examples = [learner_graphs.example_batch(learner, ROWS, rng) for _ in range(k)]
     batches = {name: torch.stack([e[name] for e in examples]) for name in examples[0]}
     lr = {name: torch.tensor(2e-3) for name in params}
     state = optimizer.init(params)
@@ -146,12 +155,12 @@ def _adapt_row(
 
 
 def _evaluate_row(
-    bundle: Bundle, learner: DynamicsLearner, params: Params, rng: torch.Generator
+    bundle: Bundle, learner: RobotLearner, params: Params, rng: torch.Generator
 ) -> Row:
-    batch = dynamics_graphs.example_batch(learner, ROWS, rng)
+    batch = learner_graphs.example_batch(learner, ROWS, rng)
     wanted = learner.prediction_error(params, batch)
-    feed = {f"p.{n}": v for n, v in params.items()} | batch
-    del feed["weight"]
+    feed = {f"p.{n}": v for n, v in params.items()}
+    feed |= {name: batch[name] for name in learner.experience.fields}
     (found,) = _run(bundle, "evaluate.onnx", ["error"], feed)
     return Row("evaluate.onnx against torch", _relative(found, wanted), 1e-3)
 

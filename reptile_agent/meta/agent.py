@@ -55,8 +55,7 @@ class Agent:
     def replay(self, capacity: int, lanes: int) -> Replay:
         """A replay of what the learner sees."""
         robot = self.learner.robot
-        size = len(robot.observations)
-        size += len(robot.references) if self.learner.sees_reference else 0
+        size = self.learner.experience.observed(robot)
         return Replay(capacity, size, len(robot.actions), lanes)
 
 

@@ -22,7 +22,7 @@ from reptile_agent.meta.planner import Planner
 from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec, limits
 from reptile_agent.task import Task, VecSim
-from reptile_agent.transition import Transition
+from reptile_agent.transition import Transition, with_reference
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def drive(
 
     def after(t: int, row: dict[str, np.ndarray]) -> None:
         if adapting is not None:
-            replay.push(_transition(row, agent.learner.sees_reference))
+            replay.push(_transition(row, agent.learner.experience.sees_reference))
             adapting.tick(row["tracking_error"], row["terminated"])
             seen = t + 1
             if max(adapt_from, 1) <= seen < steps and seen % adapting.period == 0:
@@ -174,11 +174,12 @@ def drive(
 
 def _transition(row: dict[str, np.ndarray], sees_reference: bool) -> Transition:
     """One period of all lanes, as a learner sees it."""
-    obs, next_obs = row["obs"], row["next_obs"]
-    if sees_reference:
-        obs = np.concatenate([obs, row["reference"]], axis=1)
-        next_obs = np.concatenate([next_obs, row["next_reference"]], axis=1)
-    return Transition(obs, row["action"], next_obs, row["reward"], row["first"], row["terminated"])
+    names = ("obs", "action", "next_obs", "reward", "first", "terminated")
+    found = Transition(**{name: row[name] for name in names})
+    if not sees_reference:
+        return found
+    reference = np.stack([row["reference"], row["next_reference"]], axis=1)
+    return with_reference(dataclasses.replace(found, reference=reference))
 
 
 def roll(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reptile_agent.replay import FIELDS
+from reptile_agent.experience import PLAIN, Experience
 from reptile_agent.spec import RobotSpec
 from reptile_agent.transition import Batch
 
@@ -37,15 +37,13 @@ class Learner(Protocol):
 class RobotLearner(Learner, Protocol):
     """A learner that learns from a robot's transitions."""
 
-    fields: ClassVar[tuple[str, ...]] = FIELDS
-    """What `Replay.sample` has to give."""
-    past_end: ClassVar[bool] = False
-    """Whether a segment may go on past an episode's end, which the loss then knows of."""
-    sees_reference: ClassVar[bool] = False
-    """Whether its observations carry the reference of their moment behind the measurement."""
-
     robot: RobotSpec
     """Whose transitions."""
+
+    @property
+    def experience(self) -> Experience:
+        """What its minibatches hold; measurements and actions alone, if not said otherwise."""
+        return PLAIN
 
     @property
     def segment(self) -> int:
@@ -58,15 +56,8 @@ class RobotLearner(Learner, Protocol):
         return {}
 
     def inputs(self, batch: Batch, rng: np.random.Generator, first_step: int = 0) -> Batch:
-        """The batch with what the loss needs beside transitions; nothing, if not said otherwise.
-
-        Args:
-            batch: minibatches [..., k, batch, ...].
-            rng: of what is drawn.
-            first_step: inner steps taken before the first of these.
-        """
-        del rng, first_step
-        return batch
+        """The batch with what the loss needs beside transitions; see `Experience.complete`."""
+        return self.experience.complete(batch, rng, first_step)
 
     def prediction_error(self, params: Params, batch: TensorBatch) -> Tensor:
         """How wrong the parameters are about each row, [rows]; what the gate compares."""

@@ -68,8 +68,8 @@ def minibatches(
         holdout=config.holdout,
         end_age=end_age,
         lanes=lanes,
-        fields=learner.fields,
-        past_end=learner.past_end,
+        fields=learner.experience.fields,
+        past_end=learner.experience.past_end,
     )
     mixed = with_rehearsal(live, pool, rng, config.rehearsal, config.rehearsal_weight)
     return to_tensors(learner.inputs(mixed, rng))
@@ -236,8 +236,8 @@ class AdaptingLanes:
             2 * starts,
             segment=segment,
             window=starts,
-            fields=self._learner.fields,
-            past_end=self._learner.past_end,
+            fields=self._learner.experience.fields,
+            past_end=self._learner.experience.past_end,
         )
         return _first_step(to_tensors(self._learner.inputs(found, self._rng)))
 

@@ -75,8 +75,8 @@ def draw(
         1,
         per_lane,
         segment=learner.segment,
-        fields=(*learner.fields, "age"),
-        past_end=learner.past_end,
+        fields=(*learner.experience.fields, "age"),
+        past_end=learner.experience.past_end,
         priority=chances,
     )
     age = found.pop("age")[:, 0]

@@ -277,7 +277,7 @@ class Trainer:
             rollout = recorded.join(rollout, state.round)
         if state.round == 0:
             self.build(agent.measure(self.family, rollout.flat()), len(rollout.obs))
-        rollout.transitions(self._replay, self.agent.learner.sees_reference)
+        rollout.transitions(self._replay, self.agent.learner.experience.sees_reference)
 
     @cached_property
     def _recorded(self) -> RecordedLanes | None:

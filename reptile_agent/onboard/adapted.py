@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,8 @@ class Adaptation:
     """Why no further step was taken."""
     asked: Asked | None = None
     """None where nothing was learned."""
+    tau: float = math.nan
+    """Recency of the minibatches that these steps were taken on."""
 
     @property
     def steps(self) -> int:

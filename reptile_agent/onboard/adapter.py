@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.gate import Evidence, Verdict, judge
-from reptile_agent.onboard import parameters
-from reptile_agent.onboard.adapted import Adaptation as Adaptation
-from reptile_agent.onboard.adapted import Asked
+from reptile_agent.onboard.adapted import Adaptation, Asked
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.inner_steps import InnerSteps, Stepped, Stop
+from reptile_agent.onboard.judging import HeldOut, Judging
+from reptile_agent.onboard.manifest import REWARD
 from reptile_agent.onboard.memory import Memory
-from reptile_agent.onboard.plan_gate import PlanGate, SeenState
 from reptile_agent.onboard.saved import load_parameters, save_parameters
 from reptile_agent.replay import with_rehearsal
 from reptile_agent.transition import Batch, Transition
@@ -61,9 +59,10 @@ class Adapter:
     ) -> None:
         self.bundle, self.budget_s = bundle, budget_s
         self.config = config or bundle.manifest.adaptation
-        robot = bundle.manifest.robot
-        capacity = self.config.window + self.config.holdout + bundle.manifest.segment
-        self.replay = Memory(robot, capacity, spool)
+        manifest = bundle.manifest
+        capacity = self.config.window + self.config.holdout + manifest.segment
+        reward = manifest.files[REWARD].sha256 if REWARD in manifest.graphs else ""
+        self.replay = Memory(manifest.robot, capacity, spool, manifest.experience, reward)
         self.start = bundle.start.copy()
         """Where adaptations begin: the bundle's start, or one that was consolidated."""
         self.in_use = bundle.start.copy()
@@ -86,14 +85,12 @@ class Adapter:
         """Sessions, and what the gate looks at."""
         bundle = self.bundle
         self._steps = InnerSteps(bundle, self.config)
-        self._errors = _Errors(bundle)
-        self._plans = PlanGate(bundle, self.config.plans, seed) if self.config.plans else None
         # What the gate judges on is never learned from.
         rows = self._rng.permutation(bundle.rehearsal["obs"].shape[0])
         cut = rows.size // 4
-        self._gate_rehearsal = {n: v[rows[:cut]] for n, v in bundle.rehearsal.items()}
+        judged = {n: v[rows[:cut]] for n, v in bundle.rehearsal.items()}
         self._pool = {n: v[rows[cut:]] for n, v in bundle.rehearsal.items()}
-        self._rehearsal_start = self._errors(bundle.start, self._gate_rehearsal)
+        self._judging = Judging(bundle, self.config, judged, seed)
 
     def remember(self, transition: Transition, number: int = 0) -> None:
         """Append one transition of the robot.
@@ -105,20 +102,17 @@ class Adapter:
         Raises:
             ValueError: it does not fit the bundle's robot or is not finite.
         """
-        if self._plans is not None:
-            self._plans.check(transition)
+        self._judging.check(transition)
         with self._remembering:
             self.replay.push(transition)
-            if self._plans is not None:
-                self._plans.see(transition)
+            self._judging.see(transition)
             self._newest = number
 
     def forget(self) -> None:
         """Forget everything remembered, on the disk as well."""
         with self._remembering:
             self.replay.clear()
-            if self._plans is not None:
-                self._plans.clear()
+            self._judging.forget()
 
     @property
     def ready(self) -> bool:
@@ -152,7 +146,8 @@ class Adapter:
             steps: k.
             start: 'start' or 'last' (default: the configuration's).
             window: newest transitions to look at (default: the configuration's).
-            tell: called with the number and loss of every step, as they are taken.
+            tell: called with the number and loss of every step, as they are taken; of two recencies,
+                the second goes on counting.
             cancelled: cancels it when set, even before it begins.
 
         Raises:
@@ -179,10 +174,10 @@ class Adapter:
                 remembered=len(self.replay),
                 newest=self._newest,
             )
-            batches = [self._minibatches(asked, tau) for tau in config.taus]
-            judged, seen = self._judged()
+            batches = {tau: self._minibatches(asked, tau) for tau in config.taus}
+            held_out = self._judging.held_out(self.replay)
         deadline = None if self.budget_s is None else began + self.budget_s
-        best = self._stepped(asked, batches, judged, deadline, tell)
+        tau, best = self._stepped(asked, batches, held_out, deadline, tell)
         adapted, loss, grad_norm, stop = best
         if stop in REFUSED_STOPS:
             reason = REFUSED_STOPS[stop].format(
@@ -191,13 +186,13 @@ class Adapter:
                 max_norm=config.max_grad_norm,
                 patience=config.patience,
             )
-            evidence = self._unmeasured(adapted)
+            evidence = self._judging.distances(adapted)
             verdict = Verdict(False, stop, reason, evidence.figures)
         else:
-            evidence = self._evidence(asked.in_use, adapted, judged, seen)
+            evidence = self._judging.evidence(asked.in_use, adapted, held_out)
             verdict = judge(evidence, config)
         took = _ms_since(began)
-        return Adaptation(adapted, loss, grad_norm, evidence, verdict, took, stop, asked)
+        return Adaptation(adapted, loss, grad_norm, evidence, verdict, took, stop, asked, tau)
 
     def take(self, found: Adaptation) -> Adaptation:
         """Use what the gate accepted, unless it was cancelled since."""
@@ -268,7 +263,7 @@ class Adapter:
         """
         began = self._begin()
         found = load_parameters(path, self.bundle, "adapted").parameters
-        evidence = self._evidence(self.in_use, found, *self._judged())
+        evidence = self._judging.evidence(self.in_use, found, self._judging.held_out(self.replay))
         return self.take(self._without_steps(found, evidence, began))
 
     def consolidate(self, epsilon: float) -> Adaptation:
@@ -294,7 +289,7 @@ class Adapter:
         if np.array_equal(in_use, self.bundle.start):
             raise LookupError("the bundle's start is in use: adapt first, then consolidate")
         moved = start + np.float32(epsilon) * (in_use - start)
-        evidence = self._evidence(start, moved, *self._judged())
+        evidence = self._judging.evidence(start, moved, self._judging.held_out(self.replay))
         found = self._without_steps(moved, evidence, began)
         if found.verdict.accepted:
             self.start = found.parameters
@@ -344,76 +339,40 @@ class Adapter:
         mixed = with_rehearsal(
             live, self._pool, self._rng, config.rehearsal, config.rehearsal_weight
         )
-        return {name: value[0] for name, value in mixed.items()}
-
-    def _judged(self) -> tuple[Batch, list[SeenState]]:
-        """What the gate looks at: segments held out, and states to plan along.
-
-        Raises:
-            LookupError: nothing is held out yet.
-        """
-        segment = self.bundle.manifest.segment
-        judged = self.replay.latest(max(self.config.holdout, segment), segment)
-        return judged, [] if self._plans is None else self._plans.seen
+        complete = self.bundle.manifest.experience.complete(mixed, self._rng)
+        return {name: value[0] for name, value in complete.items()}
 
     def _stepped(
         self,
         asked: Asked,
-        minibatches: list[Batch],
-        judged: Batch,
+        minibatches: Mapping[float, Batch],
+        held_out: HeldOut,
         deadline: float | None,
         tell: Callable[[int, float], None] | None,
-    ) -> Stepped:
-        """K steps on each of some sets of minibatches; those that predict what is held out best.
+    ) -> tuple[float, Stepped]:
+        """K steps on the minibatches of each recency; those that predict best what is held out.
 
         What was cancelled, or left no time for more, is the last that is tried.
         """
         origin = self.start if asked.start == "start" else asked.in_use
-        found: list[Stepped] = []
-        for batches in minibatches:
-            before = sum(stepped.loss.size for stepped in found)
-            told = None if tell is None else lambda step, loss, at=before: tell(at + step, loss)
+        found: list[tuple[float, Stepped]] = []
+        taken = 0
+        for tau, batches in minibatches.items():
+            told = None if tell is None else lambda step, loss, at=taken: tell(at + step, loss)
             stepped = self._steps(origin, batches, asked.inner_lr, deadline, told, self._cancelled)
             if not np.isfinite(stepped.parameters).all():
                 stepped = stepped._replace(stop="not_finite")
-            found.append(stepped)
+            found.append((tau, stepped))
+            taken += stepped.loss.size
             if stepped.stop in ("cancelled", "deadline"):
                 break
-        sound = [stepped for stepped in found if stepped.stop not in REFUSED_STOPS]
-        if found[-1].stop == "cancelled" or not sound:
+        sound = [each for each in found if each[1].stop not in REFUSED_STOPS]
+        if found[-1][1].stop == "cancelled" or not sound:
             return found[-1]
         if len(sound) == 1:
             return sound[0]
-        return min(sound, key=lambda stepped: self._errors(stepped.parameters, judged))
-
-    def _evidence(
-        self, before: np.ndarray, after: np.ndarray, judged: Batch, seen: list[SeenState]
-    ) -> Evidence:
-        """What the gate judges on; `judged` and `seen` as of `_judged`."""
-        live_before, live_after = self._errors(before, judged), self._errors(after, judged)
-        plan_gain = None
-        if self._plans is not None:
-            errors = np.array([self._errors(self.bundle.start, judged), live_before, live_after])
-            plan_gain = self._plans.gain(before, after, errors, seen)
-        return dataclasses.replace(
-            self._unmeasured(after),
-            live_before=live_before,
-            live_after=live_after,
-            rehearsal_after=self._errors(after, self._gate_rehearsal),
-            plan_gain=plan_gain,
-        )
-
-    def _unmeasured(self, after: np.ndarray) -> Evidence:
-        """How far away parameters are; errors are not measured."""
-        distance, layers = parameters.distances(after, self.bundle.start, self.bundle.manifest)
-        return Evidence(
-            live_before=math.nan,
-            live_after=math.nan,
-            rehearsal_start=self._rehearsal_start,
-            rehearsal_after=math.nan,
-            distance=distance,
-            layers=layers,
-        )
+        segments = held_out.segments
+        return min(sound, key=lambda each: self._judging.error(each[1].parameters, segments))
 
     def _without_steps(self, flat: np.ndarray, evidence: Evidence, began: float) -> Adaptation:
         nothing = np.zeros(0, np.float32)
@@ -423,17 +382,3 @@ class Adapter:
 
 def _ms_since(began: float) -> float:
     return 1e3 * (time.monotonic() - began)
-
-
-class _Errors:
-    """Mean prediction error by `evaluate.onnx`."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._session = bundle.session("evaluate.onnx")
-        self._entries = bundle.manifest.parameters
-
-    def __call__(self, flat: np.ndarray, batch: Batch) -> float:
-        feed = {f"p.{n}": v for n, v in parameters.views(flat, self._entries).items()}
-        feed |= {name: batch[name] for name in ("obs", "action", "next_obs")}
-        (error,) = self._session.run(["error"], feed)
-        return float(np.asarray(error).mean())

@@ -17,7 +17,7 @@ from reptile_agent.onboard.checks import BundleError as BundleError
 from reptile_agent.onboard.checks import Checks
 from reptile_agent.onboard.folder import Folder
 from reptile_agent.onboard.interface import Interface, interfaces
-from reptile_agent.onboard.manifest import GRAPHS, MAX_FILE_BYTES, SCHEMA_VERSION, Manifest
+from reptile_agent.onboard.manifest import MAX_FILE_BYTES, SCHEMA_VERSION, Manifest
 from reptile_agent.onboard.trial import try_graphs
 from reptile_agent.transition import Batch
 
@@ -68,12 +68,12 @@ class Bundle:
             _check_rehearsal(path, rehearsal, manifest)
         with checks.of("manifest.json: sizes of the graphs' tensors"):
             wanted = _interfaces(path, manifest)
-        graphs = {name: files[name] for name in GRAPHS}
+        graphs = {name: files[name] for name in manifest.graphs}
         try_graphs(path, graphs, wanted, checks)
         return cls(path, manifest, start, rehearsal, graphs)
 
     def session(self, graph: str) -> ort.InferenceSession:
-        """An onnxruntime session of one of its graphs (`manifest.GRAPHS`), one thread.
+        """An onnxruntime session of one of its graphs (`manifest.graphs`), one thread.
 
         Raises:
             BundleError: onnxruntime refuses the graph.
@@ -203,15 +203,9 @@ def _load_tensors(path: Path, name: str, data: dict[str, bytes]) -> dict[str, np
 
 
 def _check_rehearsal(path: Path, tensors: dict[str, np.ndarray], manifest: Manifest) -> None:
-    robot = manifest.robot
-    obs, act, segment = len(robot.observations), len(robot.actions), manifest.segment
     rows = tensors["obs"].shape[0] if "obs" in tensors else 0
-    wanted = {
-        "obs": (rows, obs),
-        "action": (rows, segment, act),
-        "next_obs": (rows, segment, obs),
-        "weight": (rows,),
-    }
+    shapes = manifest.experience.segments(manifest.robot, manifest.segment) | {"weight": ()}
+    wanted = {name: (rows, *shape) for name, shape in shapes.items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if any(tensor.dtype != np.float32 for tensor in tensors.values()):
         raise BundleError(

@@ -15,7 +15,9 @@ from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.envelope import Envelope, EnvelopeConfig
 from reptile_agent.onboard.fallback import GuardedFallback
+from reptile_agent.onboard.manifest import REWARD
 from reptile_agent.onboard.policy import Policy
+from reptile_agent.onboard.reward import Reward
 from reptile_agent.probation import Probation, ProbationConfig
 from reptile_agent.transition import Transition
 from reptile_agent.trust_region import breach
@@ -69,7 +71,10 @@ class Controller:
         self.version = 0
         """Of the parameters in use; 0 is the start."""
         self.ticks = self.missed = self.rollbacks = self.fallbacks = 0
-        self._columns = bundle.manifest.robot.reference_columns
+        manifest = bundle.manifest
+        self._reward = Reward(bundle) if REWARD in manifest.graphs else None
+        self._sees_reference = manifest.experience.sees_reference
+        self._columns = manifest.robot.reference_columns
         self._period_s = bundle.manifest.robot.control_period_s
         self._servos = bundle.manifest.robot.servo_columns() >= 0
         self._good = (0, bundle.start.copy())
@@ -146,13 +151,18 @@ class Controller:
 
         transition, error = None, float("nan")
         if self._last is not None:
-            _, _, aim = self._last
+            before, sent, aim = self._last
             error = float(np.abs(obs[self._columns] - aim[0]).mean())
-            if not math.isfinite(error):
-                self.envelope.latch(f"the reward is not finite: the tracking error is {error}")
+            reward = -error
+            if self._reward is not None and even:
+                reward = self._reward(before, sent, obs, aim[0])
+            if not (math.isfinite(error) and math.isfinite(reward)):
+                self.envelope.latch(
+                    f"the reward is not finite: it is {reward}, the tracking error {error}"
+                )
                 return self._fall_back(obs)
             if even:
-                transition = _transition(self._last, obs, error, first=not self._continues)
+                transition = self._transition(obs, reward, reference)
             self._continues = transition is not None
         # An uneven period says nothing of the parameters: its aim lies elsewhere in time.
         if self.probation.skip() if transition is None else self.probation.tick(error):
@@ -218,6 +228,27 @@ class Controller:
         periods = (measured_s - self._last_measured_s) / self._period_s
         return bool(np.all(np.abs(periods - 1) <= UNEVEN))
 
+    def _transition(self, next_obs: np.ndarray, reward: float, reference: np.ndarray) -> Transition:
+        """What the period before left behind, for one lane.
+
+        Args:
+            next_obs: measurement now.
+            reward: by `reward.onnx`, or else minus the tracking error, which nobody learns from.
+            reference: to follow from now on, [horizon, ref_dim].
+        """
+        assert self._last is not None
+        obs, action, aim = self._last
+        if self._sees_reference:
+            aim = np.concatenate([aim[:1], reference[:1]]).astype(np.float32)
+        return Transition(
+            obs=obs[None],
+            action=action[None],
+            next_obs=next_obs[None].copy(),
+            reward=np.array([reward], np.float32),
+            first=np.array([not self._continues]),
+            reference=aim[None],
+        )
+
     def _swap(self) -> None:
         """Take what is offered, if nothing else is being watched."""
         if self._offered is None or self._frozen or not self.probation.open:
@@ -254,16 +285,3 @@ class Controller:
             self._fallen = self.envelope.limit(wanted, self._fallen)
         self._last, self._continues = None, False
         return Tick(self._fallen, None, float("nan"))
-
-
-def _transition(last: _Last, next_obs: np.ndarray, error: float, first: bool) -> Transition:
-    """One lane; on board the reward is minus the tracking error."""
-    obs, action, reference = last
-    return Transition(
-        obs=obs[None],
-        action=action[None],
-        next_obs=next_obs[None].copy(),
-        reward=np.array([-error], np.float32),
-        first=np.array([first]),
-        reference=reference[None],
-    )

@@ -11,7 +11,7 @@ from typing import Any
 
 ALLOWED_OPERATORS = frozenset(
     (
-        "Abs Add And Cast Clip Concat Constant ConstantOfShape Cos Div Equal Erf Exp Expand "
+        "Abs Add And Atanh Cast Clip Concat Constant ConstantOfShape Cos Div Equal Erf Exp Expand "
         "Gather Gemm Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul Max Min Mul "
         "Neg Not Or Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu "
         "Reshape Scan ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt "

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle, step_sizes
 from reptile_agent.onboard.manifest import Manifest, TensorEntry
+from reptile_agent.onboard.session import Bound
 
 CHUNK_STEPS = 1
 """Inner steps in one run of the graph; deadline, figures and cancellation are looked at in between.
@@ -54,7 +54,7 @@ class InnerSteps:
         self._batch = _batch_buffers(manifest, config.batch + config.rehearsal)
         self._info = {name: np.zeros(CHUNK_STEPS, np.float32) for name in ("loss", "grad_norm")}
         self._lr = step_sizes(manifest, 0.0)
-        self._bindings: dict[tuple[int, int], tuple[ort.IOBinding, list[ort.OrtValue]]] = {}
+        self._bound: dict[tuple[int, int], Bound] = {}
 
     def __call__(
         self,
@@ -92,7 +92,7 @@ class InnerSteps:
             count = min(CHUNK_STEPS, total - at)
             for name, buffer in self._batch.items():
                 buffer[:count] = batches[name][at : at + count]
-            self._session.run_with_iobinding(self._binding(side, count))
+            self._graph(side, count).run()
             side = 1 - side
             loss[at : at + count] = self._info["loss"][:count]
             grad_norm[at : at + count] = self._info["grad_norm"][:count]
@@ -114,10 +114,9 @@ class InnerSteps:
             return "diverged" if rises.all() else None
         return None
 
-    def _binding(self, side: int, count: int) -> ort.IOBinding:
-        """The binding that reads buffers `side`, writes the other ones, and takes `count` steps."""
-        if (side, count) not in self._bindings:
-            binding, keep = self._session.io_binding(), []
+    def _graph(self, side: int, count: int) -> Bound:
+        """What reads buffers `side`, writes the other ones, and takes `count` steps."""
+        if (side, count) not in self._bound:
             inputs = {f"lr.{name}": value for name, value in self._lr.items()}
             inputs |= {name: buffer[:count] for name, buffer in self._batch.items()}
             outputs = {name: buffer[:count] for name, buffer in self._info.items()}
@@ -129,14 +128,8 @@ class InnerSteps:
                 new = parameters.views(flat[1 - side], entries)
                 inputs |= {prefix + name: value for name, value in old.items()}
                 outputs |= {"new." + prefix + name: value for name, value in new.items()}
-            for name, array in inputs.items():
-                keep.append(ort.OrtValue.ortvalue_from_numpy(array))
-                binding.bind_ortvalue_input(name, keep[-1])
-            for name, array in outputs.items():
-                keep.append(ort.OrtValue.ortvalue_from_numpy(array))
-                binding.bind_ortvalue_output(name, keep[-1])
-            self._bindings[side, count] = (binding, keep)
-        return self._bindings[side, count][0]
+            self._bound[side, count] = Bound(self._session, inputs, outputs)
+        return self._bound[side, count]
 
 
 def _two_buffers(entries: tuple[TensorEntry, ...]) -> list[np.ndarray]:
@@ -146,11 +139,5 @@ def _two_buffers(entries: tuple[TensorEntry, ...]) -> list[np.ndarray]:
 
 def _batch_buffers(manifest: Manifest, rows: int) -> dict[str, np.ndarray]:
     """What a run reads its minibatches from."""
-    obs, act = len(manifest.robot.observations), len(manifest.robot.actions)
-    shapes = {
-        "obs": (rows, obs),
-        "action": (rows, manifest.segment, act),
-        "next_obs": (rows, manifest.segment, obs),
-        "weight": (rows,),
-    }
-    return {name: np.zeros((CHUNK_STEPS, *shape), np.float32) for name, shape in shapes.items()}
+    shapes = manifest.experience.minibatch(manifest.robot, manifest.segment).items()
+    return {name: np.zeros((CHUNK_STEPS, rows, *shape), np.float32) for name, shape in shapes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from reptile_agent.onboard.manifest import Manifest, TensorEntry
+from reptile_agent.onboard.manifest import REWARD, VALUE, Manifest, TensorEntry
 
 Shape = tuple[int | str, ...]
 """Lengths of the axes; a name where the length is free."""
@@ -29,47 +29,38 @@ def interfaces(manifest: Manifest) -> dict[str, Interface]:
     Raises:
         ValueError: a tensor would be larger than any robot needs.
     """
-    robot, segment = manifest.robot, manifest.segment
-    obs, act = len(robot.observations), len(robot.actions)
+    robot, experience = manifest.robot, manifest.experience
+    obs, act, ref = (len(x) for x in (robot.observations, robot.actions, robot.references))
     horizon, samples = manifest.plan.horizon, manifest.plan.samples
     params = _prefixed("p.", manifest.parameters)
     state = _prefixed("s.", manifest.optimizer_state)
-    segments: dict[str, Shape] = {
-        "obs": ("rows", obs),
-        "action": ("rows", segment, act),
-        "next_obs": ("rows", segment, obs),
-    }
+    segments = experience.segments(robot, manifest.segment)
+    minibatch = experience.minibatch(robot, manifest.segment)
+    now: dict[str, Shape] = {"obs": (obs,), "reference": (horizon, ref)}
     found = {
-        "act.onnx": Interface(
-            params
-            | {
-                "obs": (obs,),
-                "reference": (horizon, len(robot.references)),
-                "plan": (horizon, act),
-                "noise": (samples, horizon, act),
-            },
-            {"action": (act,), "new_plan": (horizon, act), "expected": (obs,)},
-        ),
+        "act.onnx": Interface(_prefixed("p.", manifest.acting) | now, {"action": (act,)}),
         "adapt.onnx": Interface(
             params
             | state
-            | {name: ("k", *shape) for name, shape in segments.items()}
-            | {"weight": ("k", "rows")}
+            | {name: ("k", "rows", *shape) for name, shape in minibatch.items()}
             | {f"lr.{entry.name}": () for entry in manifest.parameters},
             {f"new.{name}": shape for name, shape in (params | state).items()}
             | {"loss": ("k",), "grad_norm": ("k",)},
         ),
-        "evaluate.onnx": Interface(params | segments, {"error": ("rows",)}),
-        "value.onnx": Interface(
-            params
-            | {
-                "obs": (obs,),
-                "reference": (horizon, len(robot.references)),
-                "plan": ("rows", horizon, act),
-            },
-            {"value": ("rows",)},
+        "evaluate.onnx": Interface(
+            params | {name: ("rows", *shape) for name, shape in segments.items()},
+            {"error": ("rows",)},
         ),
     }
+    if manifest.plans:
+        found["act.onnx"].inputs.update(plan=(horizon, act), noise=(samples, horizon, act))
+        found["act.onnx"].outputs.update(new_plan=(horizon, act), expected=(obs,))
+        found[VALUE] = Interface(
+            params | now | {"plan": ("rows", horizon, act)}, {"value": ("rows",)}
+        )
+    if REWARD in manifest.graphs:
+        sizes = {"obs": obs, "action": act, "next_obs": obs, "reference": ref}
+        found[REWARD] = Interface({n: (size,) for n, size in sizes.items()}, {"reward": ()})
     for graph, interface in found.items():
         _check_sizes(graph, interface.inputs)
     return found

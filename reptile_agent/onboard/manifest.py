@@ -8,10 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.experience import PLAIN, Experience
 from reptile_agent.spec import RobotSpec
 
 SCHEMA_VERSION = 2
-GRAPHS = ("act.onnx", "adapt.onnx", "evaluate.onnx", "value.onnx")
+VALUE, REWARD = "value.onnx", "reward.onnx"
+POLICY = "policy."
+"""Prefix of the parameters that a policy acts by."""
+GRAPHS = ("act.onnx", "adapt.onnx", "evaluate.onnx", VALUE)
+"""Of a learner that plans; `Manifest.graphs` names those of every kind."""
 TENSORS = ("start.safetensors", "rehearsal.safetensors")
 MAX_FILE_BYTES = 64 * 2**20
 """No file of a bundle may be larger; a start of a robot is a few hundred kilobytes."""
@@ -47,8 +52,8 @@ class PlanShape(_Model):
 
     horizon: int = Field(ge=1, le=1000)
     """Control periods ahead."""
-    samples: int = Field(ge=1, le=100_000)
-    """Noisy plans per control period."""
+    samples: int = Field(ge=0, le=100_000)
+    """Noisy plans per control period; 0: a policy acts, and nothing is planned."""
 
 
 class Provenance(_Model):
@@ -74,10 +79,10 @@ class Manifest(_Model):
     """Of all files but the manifest itself and a signature."""
     robot: RobotSpec
     """Its signals, and their limits and units."""
-    learner: Literal["dynamics"]
+    learner: Literal["dynamics", "actor_critic", "model_policy"]
     """What is learned, and so what the graphs do."""
     hyperparameters: dict[str, Any]
-    """Of the learner and of the planner, as trained."""
+    """Of the learner, of the inner loop and, where there is one, of the planner, as trained."""
     normaliser: dict[str, list[float]]
     """At full precision; the graphs hold the same numbers."""
     parameters: tuple[TensorEntry, ...]
@@ -87,6 +92,8 @@ class Manifest(_Model):
     plan: PlanShape
     segment: int = Field(ge=1, le=1000)
     """Consecutive transitions in a segment."""
+    experience: Experience = PLAIN
+    """What the inner loop learns from."""
     adaptation: AdaptationConfig
     """Defaults of the robot's inner loop."""
     lr_scale: dict[str, float]
@@ -95,9 +102,35 @@ class Manifest(_Model):
     """Of the start's bytes in the order of `parameters`: names what an update was adapted from."""
     provenance: Provenance
 
+    @property
+    def plans(self) -> bool:
+        """Whether `act.onnx` plans, with a plan and noise among its inputs."""
+        return self.plan.samples > 0
+
+    @property
+    def acting(self) -> tuple[TensorEntry, ...]:
+        """Parameters that `act.onnx` takes: all of them, or those of the policy alone."""
+        return tuple(p for p in self.parameters if self.plans or p.name.startswith(POLICY))
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Files that hold its graphs."""
+        always = tuple(name for name in GRAPHS if name != VALUE)
+        rewarded = "reward" in self.experience.fields
+        return always + (VALUE,) * self.plans + (REWARD,) * rewarded
+
     @model_validator(mode="after")
     def _check_complete(self) -> Manifest:
-        wanted = {*GRAPHS, *TENSORS}
+        if self.plans != (self.learner == "dynamics"):
+            raise ValueError(
+                f"the learner {self.learner} {'acts by a policy' if self.plans else 'plans'}, and "
+                f"plan.samples is {self.plan.samples}"
+            )
+        if not self.plans and self.plan.horizon != 1:
+            raise ValueError("a policy sees the reference of now alone: plan.horizon must be 1")
+        if self.plans and self.experience != PLAIN:
+            raise ValueError("the learner dynamics has no experience but the plain one")
+        wanted = {*self.graphs, *TENSORS}
         if set(self.files) != wanted:
             raise ValueError(f"files must be {sorted(wanted)}, got {sorted(self.files)}")
         for role in ("parameters", "optimizer_state"):

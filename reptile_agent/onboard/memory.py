@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from reptile_agent.experience import PLAIN, Experience
 from reptile_agent.onboard.spool import SEGMENTS, Spool
 from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec
-from reptile_agent.transition import Batch, Transition
+from reptile_agent.transition import Batch, Transition, with_reference
 
 _log = logging.getLogger(__name__)
 
@@ -28,16 +29,30 @@ class Memory:
         robot: whose.
         capacity: transitions held; memory does not grow, however many come.
         folder: of the spool; None: nothing is kept on disk.
+        experience: what is learned from.
+        reward: names the reward in the transitions, where one is learned from.
 
     Raises:
         SpoolError: the folder belongs to another robot, or another process uses it.
         OSError: the folder cannot be read or written.
     """
 
-    def __init__(self, robot: RobotSpec, capacity: int, folder: Path | None = None) -> None:
-        self._replay = Replay(capacity, len(robot.observations), len(robot.actions))
+    def __init__(
+        self,
+        robot: RobotSpec,
+        capacity: int,
+        folder: Path | None = None,
+        experience: Experience = PLAIN,
+        reward: str = "",
+    ) -> None:
+        self._experience, observed = experience, experience.observed(robot)
+        self._replay = Replay(capacity, observed, len(robot.actions))
         self._lock, self._folder = threading.Lock(), folder
-        self._spool = None if folder is None else Spool(folder, robot, capacity)
+        self._spool = None
+        if folder is not None:
+            # Plain transitions have no name, so that spools written before there were others fit.
+            kind = "with references " * experience.sees_reference + reward
+            self._spool = Spool(folder, robot, capacity, observed, kind)
         self.lost = self._spool.lost if self._spool else 0
         """Transitions that the spool had to drop because they were damaged."""
         for transition in self._spool.restored if self._spool else ():
@@ -58,6 +73,8 @@ class Memory:
             ValueError: it does not fit or is not finite (nothing is stored then).
         """
         spool = self._spool
+        if self._experience.sees_reference:
+            transition = with_reference(transition)
         if spool is not None and spool.gap:
             transition = dataclasses.replace(transition, first=np.ones(1, bool))
         with self._lock:
@@ -84,12 +101,14 @@ class Memory:
     def sample(self, rng: np.random.Generator, steps: int, batch: int, **how: Any) -> Batch:
         """Minibatches, as `Replay.sample` makes them."""
         with self._lock:
+            of = self._experience
+            how |= {"fields": of.fields, "past_end": of.past_end}
             return self._replay.sample(rng, steps, batch, **how)
 
     def latest(self, count: int, segment: int = 1) -> Batch:
         """The newest segments, as `Replay.latest` gives them."""
         with self._lock:
-            return self._replay.latest(count, segment)
+            return self._replay.latest(count, segment, fields=self._experience.fields)
 
     def close(self) -> None:
         """Let go of the spool; what was written stays."""

@@ -1,16 +1,16 @@
-"""Acts: one run of `act.onnx` per control period, without allocation."""
+"""Acts: one run of `act.onnx` per control period, a plan or a policy, without allocation."""
 
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.session import Bound
 
 
 class Policy:
-    """Chooses actions with a bundle's planner and a set of parameters.
+    """Chooses actions with a bundle's planner or policy network and a set of parameters.
 
     Args:
         bundle: verified.
@@ -21,7 +21,6 @@ class Policy:
         manifest = bundle.manifest
         robot, plan = manifest.robot, manifest.plan
         self.bundle = bundle
-        self._session = bundle.session("act.onnx")
         self._rng = np.random.default_rng(seed)
         acts = len(robot.actions)
 
@@ -29,34 +28,20 @@ class Policy:
             return np.zeros(shape, np.float32)
 
         self._flat = bundle.start.copy()
-        self._plan = zeros(plan.horizon, acts)
+        self._plans = manifest.plans
+        self._plan, self._new_plan = zeros(plan.horizon, acts), zeros(plan.horizon, acts)
         self._noise = zeros(plan.samples, plan.horizon, acts)
-        self._obs = zeros(len(robot.observations))
+        self._obs, self._action = zeros(len(robot.observations)), zeros(acts)
         self._reference = zeros(plan.horizon, len(robot.references))
-        self._action, self._new_plan = zeros(acts), zeros(plan.horizon, acts)
-        self._expected = zeros(len(robot.observations))
-        inputs = {
-            **{f"p.{n}": v for n, v in parameters.views(self._flat, manifest.parameters).items()},
-            "obs": self._obs,
-            "reference": self._reference,
-            "plan": self._plan,
-            "noise": self._noise,
-        }
-        outputs = {
-            "action": self._action,
-            "new_plan": self._new_plan,
-            "expected": self._expected,
-        }
-        self._binding = self._session.io_binding()
-        # On the CPU an OrtValue shares the array's memory: written in place, never bound again.
-        self._keep = {
-            name: ort.OrtValue.ortvalue_from_numpy(array)
-            for name, array in (inputs | outputs).items()
-        }
-        for name in inputs:
-            self._binding.bind_ortvalue_input(name, self._keep[name])
-        for name in outputs:
-            self._binding.bind_ortvalue_output(name, self._keep[name])
+        self._expected = zeros(len(robot.observations)) if self._plans else self._obs
+        views = parameters.views(self._flat, manifest.parameters)
+        inputs = {f"p.{entry.name}": views[entry.name] for entry in manifest.acting}
+        inputs |= {"obs": self._obs, "reference": self._reference}
+        outputs = {"action": self._action}
+        if self._plans:
+            inputs |= {"plan": self._plan, "noise": self._noise}
+            outputs |= {"new_plan": self._new_plan, "expected": self._expected}
+        self._graph = Bound(bundle.session("act.onnx"), inputs, outputs)
 
     @property
     def horizon(self) -> int:
@@ -75,7 +60,10 @@ class Policy:
 
     @property
     def expected(self) -> np.ndarray:
-        """Measurement that the model expected after the last action; overwritten by the next."""
+        """Measurement that the model expected after the last action; overwritten by the next.
+
+        Where no model plans, the measurement that was acted on.
+        """
         return self._expected
 
     def set_parameters(self, flat: np.ndarray) -> None:
@@ -108,7 +96,10 @@ class Policy:
         """
         self._obs[:] = obs
         self._reference[:] = reference
+        if not self._plans:
+            self._graph.run()
+            return self._action
         self._rng.standard_normal(out=self._noise, dtype=np.float32)
-        self._session.run_with_iobinding(self._binding)
+        self._graph.run()
         self._plan[:] = self._new_plan
         return self._action

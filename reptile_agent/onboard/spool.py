@@ -44,6 +44,8 @@ class Spool:
         folder: of its own; made if it is not there.
         robot: whose transitions; those of any other are refused.
         records: transitions in each of the two segments.
+        observed: numbers in an observation, where a learner sees more than the robot measures.
+        kind: what else tells its transitions from others of the robot; those are refused.
 
     Raises:
         SpoolError: the folder belongs to another robot, another process uses it, or what lies there
@@ -51,10 +53,17 @@ class Spool:
         OSError: the folder cannot be read or written.
     """
 
-    def __init__(self, folder: Path, robot: RobotSpec, records: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        robot: RobotSpec,
+        records: int,
+        observed: int | None = None,
+        kind: str = "",
+    ) -> None:
         self.folder, self.records = Path(folder), records
-        self._record = _record_type(robot)
-        head = MAGIC + robot_hash(robot) + struct.pack("<I", self._record.itemsize)
+        self._record = _record_type(observed or len(robot.observations), len(robot.actions))
+        head = MAGIC + owner_hash(robot, kind) + struct.pack("<I", self._record.itemsize)
         self._header = head + struct.pack("<I", zlib.crc32(head))
         if len(self._header) + records * self._record.itemsize > MAX_BYTES:
             raise SpoolError(
@@ -203,8 +212,9 @@ class Spool:
             raise SpoolError(f"{file} is of another version of the spool; remove the folder")
         if robot != self._header[8:40]:
             raise SpoolError(
-                f"spool {self.folder} holds transitions of another robot (or of other signals, or "
-                f"another control period); give this one a folder of its own, or remove it"
+                f"spool {self.folder} holds transitions of another robot (or of other signals, "
+                f"another control period or another learner); give this one a folder of its own, "
+                f"or remove it"
             )
         raise SpoolError(
             f"{file} has records of {size} bytes, this robot's have {self._record.itemsize}; "
@@ -228,14 +238,13 @@ def _locked(folder: Path) -> int:
     return handle
 
 
-def robot_hash(robot: RobotSpec) -> bytes:
+def owner_hash(robot: RobotSpec, kind: str) -> bytes:
     """32 bytes that name a robot: its signals with their units and order, its control period."""
-    return hashlib.sha256(robot.model_dump_json().encode()).digest()
+    return hashlib.sha256((robot.model_dump_json() + kind).encode()).digest()
 
 
-def _record_type(robot: RobotSpec) -> np.dtype:
+def _record_type(obs: int, act: int) -> np.dtype:
     """One transition, little-endian and packed; the checksum comes last."""
-    obs, act = len(robot.observations), len(robot.actions)
     return np.dtype(
         [
             ("number", "<u8"),

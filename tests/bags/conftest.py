@@ -9,7 +9,8 @@ import pytest
 from said import Robot
 
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.adapter import Adaptation, Adapter
+from reptile_agent.onboard.adapted import Adaptation
+from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.transition import Transition
 
 

@@ -10,7 +10,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from reptile_agent.bags.recording import ATTEMPT, PARAMETERS, STATUS, TRANSITION, message_types
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.adapter import Adaptation, Adapter
+from reptile_agent.onboard.adapted import Adaptation
+from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.transition import Transition
 
 PERIOD_S = 0.04
@@ -78,6 +79,7 @@ class Robot:
             "figure_names": [],
             "figure_values": np.zeros(0),
             "stop": found.stop,
+            "tau": found.tau,
             "duration_ms": found.duration_ms,
             "newest_step": step,
             "in_use_sha256": in_use,
@@ -90,10 +92,28 @@ class Robot:
 
     def mode(self, mode: str) -> None:
         numbers = dict.fromkeys(
-            ("parameters_version", "ticks", "missed", "clamps", "rollbacks", "fallbacks"), 0
+            (
+                "parameters_version",
+                "ticks",
+                "missed",
+                "clamps",
+                "rollbacks",
+                "fallbacks",
+                "fallback_failures",
+            ),
+            0,
         )
+        arrays = {"clamps_by_action": np.zeros(0, np.uint64)}
         texts = dict.fromkeys(("reason", "parameters_sha256", "probation"), "")
-        self.say("policy_node/status", STATUS, mode=mode, tracking_error=0.0, **numbers, **texts)
+        self.say(
+            "policy_node/status",
+            STATUS,
+            mode=mode,
+            tracking_error=0.0,
+            **numbers,
+            **texts,
+            **arrays,
+        )
 
 
 def write_bag(path: Path, *robots: Robot, plugin: str = "MCAP") -> Path:

@@ -39,7 +39,7 @@ def test_every_adaptation_is_repeated_to_the_bit(arm_bundle, live, tmp_path, plu
 
 def test_what_was_cancelled_does_not_put_what_follows_out_of_step(arm_bundle, live, tmp_path):
     """Once between two steps, and once while the gate looked at what it would have accepted."""
-    lived = live(cancelled={0: 4, 1: 9})
+    lived = live(cancelled={0: 4, 1: 19})
     assert [(found.stop, found.steps) for found in lived.found[:2]] == [
         ("cancelled", 5),
         ("cancelled", 10),

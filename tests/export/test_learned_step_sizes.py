@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from reptile_agent.export import dynamics_graphs
+from reptile_agent.export import learner_graphs
 from reptile_agent.export.write_bundle import write_bundle
 from reptile_agent.meta.inner_loop import inner_loop, step_sizes
 from reptile_agent.meta.trainer import Trainer
@@ -33,7 +33,7 @@ def learned(trainer, bundle_path, tmp_path_factory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         # Parameters and step sizes are inputs of the graphs: tracing again would make the same.
         graphs = {name: (bundle_path / name).read_bytes() for name in GRAPHS}
-        patch.setattr(dynamics_graphs, "build", lambda *_: dict(graphs))
+        patch.setattr(learner_graphs, "build", lambda *_: dict(graphs))
         write_bundle(trainer, path)
     return Bundle.load(path)
 

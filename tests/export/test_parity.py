@@ -10,8 +10,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from reptile_agent.export import dynamics_graphs
-from reptile_agent.export.parity import learner_of, verify
+from reptile_agent.export import learner_graphs
+from reptile_agent.export.parity import verify
+from reptile_agent.export.remade import learner_of
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
@@ -71,7 +72,7 @@ def both(bundle: Bundle, k: int, seed: int, loss_scale: float = 1.0):
         n: torch.from_numpy(v) + 0.1 * torch.randn(v.shape, generator=rng)
         for n, v in tensors.items()
     }
-    rows = [dynamics_graphs.example_batch(learner, 11 + seed, rng) for _ in range(k)]
+    rows = [learner_graphs.example_batch(learner, 11 + seed, rng) for _ in range(k)]
     batches = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     batches["weight"] *= loss_scale
     lr = {name: torch.tensor(1e-3 * (i + 1)) for i, name in enumerate(start)}

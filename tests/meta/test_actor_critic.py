@@ -299,13 +299,13 @@ def test_the_gradient_through_an_inner_loop_is_the_finite_difference(
 
 def test_it_asks_for_what_its_loss_needs(learner, params, make_batch):
     batch = make_batch()
-    asked = {name: batch[name] for name in (*learner.fields, "weight")}
+    asked = {name: batch[name] for name in (*learner.experience.fields, "weight")}
     drawn = learner.inputs({"weight": np.ones((1, 5), np.float32)}, np.random.default_rng(0))
     ready = asked | {n: torch.from_numpy(v[0]) for n, v in drawn.items()}
     assert torch.isfinite(learner.loss(params, ready))
     assert batch["reward"].shape[-1] == learner.segment == 3
-    assert learner.sees_reference
-    assert learner.past_end  # as test_an_end_cuts_off_what_comes_after shows it may
+    assert learner.experience.sees_reference
+    assert learner.experience.past_end  # as test_an_end_cuts_off_what_comes_after shows it may
 
 
 @pytest.mark.parametrize(

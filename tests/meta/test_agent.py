@@ -56,15 +56,15 @@ def drives_and_adapts(made: Agent, sim) -> np.ndarray:
     replay = made.replay(STEPS, LANES)
     sim.reset(0)
     rollout = drive(sim, made, params, STEPS, np.random.default_rng(0), explore=0.5)
-    rollout.transitions(replay, made.learner.sees_reference)
+    rollout.transitions(replay, made.learner.experience.sees_reference)
     learner = made.learner
     found = replay.sample(
         np.random.default_rng(0),
         1,
         5,
         segment=learner.segment,
-        fields=learner.fields,
-        past_end=learner.past_end,
+        fields=learner.experience.fields,
+        past_end=learner.experience.past_end,
     )
     rehearsal = {name: value.reshape(-1, *value.shape[3:]) for name, value in found.items()}
     adapting = AdaptationConfig(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reptile_agent.experience import PLAIN
 from reptile_agent.meta.priorities import SMALLEST, Priorities, draw
 from reptile_agent.replay import Replay
 from reptile_agent.transition import Transition
@@ -14,8 +15,7 @@ class Plain:
     """As much of a learner as a draw asks for."""
 
     segment = 1
-    fields = ("obs",)
-    past_end = False
+    experience = PLAIN
 
 
 def filled(steps: int) -> Replay:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.export.parity import learner_of
+from reptile_agent.export.remade import learner_of
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop, step_sizes
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.adapter import Adapter
@@ -32,7 +32,7 @@ def test_it_predicts_a_changed_robot_better_than_before(adapter, bundle, changed
             [[a.next_obs[0], b.next_obs[0]] for a, b in pairs(changed_robot[80:])]
         ),
     }
-    errors = adapter._errors
+    errors = adapter._judging.error
     assert errors(found.parameters, later) < 0.9 * errors(bundle.start, later)
 
 
@@ -175,13 +175,13 @@ def test_the_gate_judges_on_what_learning_did_not_see(adapter, changed_robot):
         return inner(origin, batches, *rest)
 
     adapter._steps = spying
-    judged, errors = [], adapter._errors
+    judged, errors = [], adapter._judging.error
 
     def judging(flat, batch):
         judged.append(batch)
         return errors(flat, batch)
 
-    adapter._errors = judging
+    adapter._judging.error = judging
     adapter.adapt()
     held = {t.next_obs.tobytes() for t in changed_robot[70:80]}
     drawn = {row.tobytes() for row in seen["next_obs"][:, :32].reshape(-1, 10)}

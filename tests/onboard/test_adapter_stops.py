@@ -91,16 +91,16 @@ def test_another_thread_can_end_it_between_two_steps(adapter, bundle, how):
 
 
 def test_cancelled_while_the_gate_looks_it_is_not_taken(adapter, bundle):
-    errors = adapter._errors
+    errors = adapter._judging.error
 
     def slow(flat, batch):
         adapter.cancel()
         return errors(flat, batch)
 
-    adapter._errors = slow
+    adapter._judging.error = slow
     assert adapter.adapt().verdict.word == "cancelled"
     np.testing.assert_array_equal(adapter.in_use, bundle.start)
-    adapter._errors = errors
+    adapter._judging.error = errors
     assert adapter.adapt().verdict.accepted, "a cancellation is not for the next"
 
 

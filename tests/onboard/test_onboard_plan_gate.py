@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.export.parity import learner_of, planner_of
+from reptile_agent.export.remade import learner_of, planner_of
 from reptile_agent.meta.plan_gate import PlanGate as TorchPlanGate
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.adapter import Adapter
@@ -72,22 +72,23 @@ def test_it_says_what_meta_trainings_gate_says(bundle, short_arm, seen):
         torch_gate.see(transition.obs, transition.reference, transition.first)
     lanes = [{name: value[None] for name, value in side.items()} for side in (olds, news)]
     wanted = torch_gate.gain(*lanes, ERROR[:, None])[0]
-    found = gate(bundle, seen).gain(old, new, ERROR)
+    ours = gate(bundle, seen)
+    found = ours.gain(old, new, ERROR, ours.seen)
     assert abs(wanted) > 1e-6
     assert found == pytest.approx(wanted, rel=1e-3, abs=1e-6)
 
 
 def test_the_same_parameters_gain_nothing(bundle, seen):
     found = gate(bundle, seen)
-    worth = abs(found.gain(other(bundle, 1), other(bundle, 2), ERROR))
-    assert abs(found.gain(other(bundle, 1), other(bundle, 1), ERROR)) < 1e-3 * worth
+    worth = abs(found.gain(other(bundle, 1), other(bundle, 2), ERROR, found.seen))
+    assert abs(found.gain(other(bundle, 1), other(bundle, 1), ERROR, found.seen)) < 1e-3 * worth
 
 
 def test_nothing_seen_nothing_known(bundle, seen):
-    assert np.isnan(PlanGate(bundle, STATES).gain(bundle.start, other(bundle, 1), ERROR))
+    assert np.isnan(PlanGate(bundle, STATES).gain(bundle.start, other(bundle, 1), ERROR, []))
     found = gate(bundle, seen)
     found.see(dataclasses.replace(seen[0], reference=None))
-    assert len(found) == 0
+    assert not found.seen
 
 
 @pytest.mark.parametrize("broken", ["shape", "nan"])

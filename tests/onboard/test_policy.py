@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reptile_agent.export.parity import learner_of
+from reptile_agent.export.remade import learner_of
 from reptile_agent.meta.planner import Planner, PlannerConfig
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.policy import Policy

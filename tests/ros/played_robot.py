@@ -38,3 +38,15 @@ class Robot:
         message.position = [self.position.get(name, 0.0) for name in self.names]
         message.velocity = [self.velocity.get(name, 0.0) for name in self.names]
         self._publisher.publish(message)
+
+
+def start_reference(start_node, remap: dict[str, str] | None = None) -> None:
+    """Have the arm follow slow waves."""
+    start_node(
+        "reptile_agent_ros.reference_node",
+        remap,
+        joints="[shoulder_pan, shoulder_lift, elbow_flex, wrist_flex, wrist_roll]",
+        middle_rad="[0.0, 0.0, 0.0, 0.0, 0.0]",
+        amplitude_rad="[0.4, 0.3, 0.3, 0.3, 0.4]",
+        period_s="[5.0, 4.0, 4.5, 3.5, 4.2]",
+    )

@@ -9,7 +9,7 @@ from recorder import Recorder
 
 from bench.faults.nodes import bring_up, latched
 from reptile_agent import cli
-from tests.ros.test_nodes import start_reference
+from tests.ros.played_robot import start_reference
 
 TOPICS = {
     "policy_node/transition": "Transition",

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from played_robot import Robot
+from played_robot import Robot, start_reference
 
 from bench.faults.nodes import bring_up, change_state, latched, statuses
 
@@ -278,14 +278,3 @@ def test_adapt_on_request(start_node, peer):
     assert np.isfinite([result.before, result.after]).all()
     assert 0 < result.duration_ms < 2000
     client.destroy()
-
-
-def start_reference(start_node, remap: dict[str, str] | None = None) -> None:
-    start_node(
-        "reptile_agent_ros.reference_node",
-        remap,
-        joints="[shoulder_pan, shoulder_lift, elbow_flex, wrist_flex, wrist_roll]",
-        middle_rad="[0.0, 0.0, 0.0, 0.0, 0.0]",
-        amplitude_rad="[0.4, 0.3, 0.3, 0.3, 0.4]",
-        period_s="[5.0, 4.0, 4.5, 3.5, 4.2]",
-    )

@@ -6,11 +6,12 @@ Double DQN, its counterpart for a choice, is in `double_dqn`; `make_learner` pic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from reptile_agent.experience import Experience, Noise, Switch
 from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.double_dqn import DoubleDqnLearner
 from reptile_agent.meta.learners.policy_features import PolicyNormaliser
@@ -22,7 +23,6 @@ from reptile_agent.meta.learners.temporal_difference import (
 )
 from reptile_agent.meta.networks import init_mlp, mlp
 from reptile_agent.spec import RobotSpec, choices
-from reptile_agent.transition import Batch
 
 CRITICS = 2
 
@@ -51,20 +51,21 @@ class ActorCriticLearner(TemporalDifferenceLearner):
         """What the policy does, [..., act_dim] in the robot's units; see the base."""
         return self._act(part(params, "policy."), torch.cat([obs, reference], dim=-1))
 
-    def inputs(self, batch: Batch, rng: np.random.Generator, first_step: int = 0) -> Batch:
-        """Adds `smoothing` [..., k, batch, act_dim] and `policy_weight` [..., k, batch].
+    @cached_property
+    def experience(self) -> Experience:
+        """With `smoothing`, noise for the target policy in usual offsets, and `policy_weight`.
 
-        Both are data, so that the loss stays a pure function: clipped noise for the target policy
-        in usual offsets, and 1 in the steps in which the policy moves, 0 in the others.
+        The latter is 1 in the steps in which the policy moves.
         """
-        config, shape = self.config, batch["weight"].shape
-        noise = config.smoothing * rng.standard_normal((*shape, len(self.robot.actions)))
-        step = first_step + 1 + np.arange(shape[-2])
-        moves = (step % config.policy_period == 0)[:, None]
-        return batch | {
-            "smoothing": noise.clip(-config.noise_clip, config.noise_clip).astype(np.float32),
-            "policy_weight": np.broadcast_to(moves, shape).astype(np.float32),
-        }
+        config, period = self.config, self.config.policy_period
+        smoothing = Noise(
+            name="smoothing",
+            size=len(self.robot.actions),
+            std=config.smoothing,
+            clip=config.noise_clip,
+        )
+        moves = Switch(name="policy_weight", value=1.0, begin=period - 1, every=period)
+        return super().experience.model_copy(update={"inputs": (smoothing, moves)})
 
     def loss(self, params: Params, batch: TensorBatch) -> Tensor:
         """The critics' loss, and the policy's where `policy_weight` says so, as one scalar.

@@ -11,12 +11,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from reptile_agent.experience import Experience, Switch
 from reptile_agent.meta.learner import Params, RobotLearner, TensorBatch
 from reptile_agent.meta.learners.dynamics import DynamicsConfig, DynamicsLearner, Normaliser
 from reptile_agent.meta.learners.policy_features import PolicyFeatures, PolicyNormaliser
@@ -24,7 +23,6 @@ from reptile_agent.meta.learners.temporal_difference import part
 from reptile_agent.meta.networks import init_mlp, mlp
 from reptile_agent.meta.planner import Reward
 from reptile_agent.spec import RobotSpec, choices
-from reptile_agent.transition import Batch
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,14 @@ class ModelPolicyLearner(RobotLearner):
     reward: Reward
     """The objective of the task family."""
 
-    sees_reference: ClassVar[bool] = True
+    @cached_property
+    def experience(self) -> Experience:
+        """With `policy_weight`, which is zero in the steps that are the model's alone."""
+        config = self.config
+        follows = Switch(
+            name="policy_weight", value=config.policy_weight, begin=config.model_steps, every=1
+        )
+        return Experience(sees_reference=True, inputs=(follows,))
 
     @property
     def segment(self) -> int:
@@ -90,20 +95,6 @@ class ModelPolicyLearner(RobotLearner):
         policy = init_mlp(sizes, members=1, generator=generator, last_scale=0.0)
         model = {f"model.{name}": value for name, value in self.model.init(generator).items()}
         return model | {f"policy.{name}": value for name, value in policy.items()}
-
-    def inputs(self, batch: Batch, rng: np.random.Generator, first_step: int = 0) -> Batch:
-        """Adds `policy_weight` [..., k, batch]: zero in the steps that are the model's alone.
-
-        Args:
-            batch: minibatches `[..., k, batch, ...]`.
-            rng: of no use here.
-            first_step: inner steps that came before.
-        """
-        del rng
-        shape = batch["weight"].shape
-        follows = first_step + np.arange(shape[-2]) >= self.config.model_steps
-        weight = np.float32(self.config.policy_weight) * follows[:, None]
-        return batch | {"policy_weight": np.broadcast_to(weight, shape).astype(np.float32)}
 
     def loss(self, params: Params, batch: TensorBatch) -> Tensor:
         """The model's loss over the segments, and the policy's cost where `policy_weight` is."""

@@ -93,7 +93,7 @@ class PolicyFeatures:
     def state(self, seen: Tensor) -> Tensor:
         """Features [..., size]: angles without end stops as sine and cosine."""
         c = self._constants
-        plain = (seen @ c["relative"] - c["mean"]) / c["scale"]
+        plain = seen @ c["relative"] - c["mean"]
         angle = seen @ c["angle"]
         turning = [angle.sin(), angle.cos()] if angle.shape[-1] else []
         return torch.cat([plain, *turning], dim=-1)
@@ -110,8 +110,7 @@ class PolicyFeatures:
         size 1 moves it by about two of the usual offsets.
         """
         c = self._constants
-        inside = ((seen @ c["base"] - c["base_middle"]) / c["half"]).clamp(-0.99, 0.99)
-        start = 0.5 * ((1 + inside) / (1 - inside)).log()  # inverse of tanh
+        start = (seen @ c["base"] - c["base_middle"]).clamp(-0.99, 0.99).atanh()
         return c["middle"] + c["half"] * torch.tanh(start + c["gain"] * output)
 
     def vary(self, action: Tensor, amount: Tensor) -> Tensor:
@@ -129,7 +128,8 @@ class PolicyFeatures:
 
     @cached_property
     def _constants(self) -> dict[str, Tensor]:
-        # Matrices that pick columns, instead of indices: their gradient needs no scatter.
+        # Matrices that pick columns, instead of indices: their gradient needs no scatter. Scales
+        # are divided by here and not in every call: a robot's graph takes its time node by node.
         robot, n = self.robot, self.normaliser
         observed, followed = len(robot.observations), len(robot.references)
         everything = np.eye(observed + followed)
@@ -141,14 +141,14 @@ class PolicyFeatures:
         servo = np.equal.outer(np.arange(observed), robot.servo_columns())
         low, high = limits(robot.actions)
         middle, half = (low + high) / 2, (high - low) / 2
+        scale = np.append(n.obs_std, n.distance)[~periodic]
         arrays = {
-            "relative": everything[:, ~periodic],
+            "relative": everything[:, ~periodic] / scale,
             "angle": everything[:, periodic],
-            "mean": np.append(n.obs_mean, np.zeros(followed))[~periodic],
-            "scale": np.append(n.obs_std, n.distance)[~periodic],
+            "mean": np.append(n.obs_mean, np.zeros(followed))[~periodic] / scale,
             "servo": np.pad(servo, ((0, followed), (0, 0))),
-            "base": np.pad(base, ((observed, 0), (0, 0))),
-            "base_middle": np.where(base.any(axis=0), middle, 0.0),
+            "base": np.pad(base, ((observed, 0), (0, 0))) / half,
+            "base_middle": np.where(base.any(axis=0), middle, 0.0) / half,
             "middle": middle,
             "half": half,
             "low": low,

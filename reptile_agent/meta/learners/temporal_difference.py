@@ -13,15 +13,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from reptile_agent.experience import Experience
 from reptile_agent.meta.learner import Params, RobotLearner, TensorBatch
 from reptile_agent.meta.learners.policy_features import PolicyFeatures, PolicyNormaliser
 from reptile_agent.spec import RobotSpec
 
+EXPERIENCE = Experience(
+    fields=("obs", "action", "next_obs", "reward", "terminated"), past_end=True, sees_reference=True
+)
 TARGET = "target."
 """Prefix of the parameters that follow those of the same name without it."""
 
@@ -68,18 +71,19 @@ class ActorCriticConfig:
 class TemporalDifferenceLearner(RobotLearner):
     """Learns values off policy, and acts by them.
 
-    Its batches are those of `reptile_agent.transition.Batch` with `fields`, where `obs` and
-    `next_obs` carry the reference of their moment behind the measurement, [..., obs_dim +
-    ref_dim], and what `inputs` adds.
+    Its batches are those of `reptile_agent.transition.Batch` with `experience.fields`, where `obs`
+    and `next_obs` carry the reference of their moment behind the measurement, [..., obs_dim +
+    ref_dim], and `experience.inputs`.
     """
 
     robot: RobotSpec
     config: ActorCriticConfig
     normaliser: PolicyNormaliser
 
-    fields: ClassVar[tuple[str, ...]] = ("obs", "action", "next_obs", "reward", "terminated")
-    past_end: ClassVar[bool] = True
-    sees_reference: ClassVar[bool] = True
+    @property
+    def experience(self) -> Experience:
+        """Rewards and ends too, and what was to be followed."""
+        return EXPERIENCE
 
     @property
     def segment(self) -> int:

@@ -10,7 +10,8 @@ from functools import partial
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
-from reptile_agent.onboard.adapter import Adaptation, Adapter
+from reptile_agent.onboard.adapted import Adaptation
+from reptile_agent.onboard.adapter import Adapter
 
 from reptile_agent_msgs.action import Adapt
 from reptile_agent_ros.background import Job

@@ -18,7 +18,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from reptile_agent.adaptation import MIN_NEW_TRANSITIONS, AdaptationConfig
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.adapter import Adaptation, Adapter
+from reptile_agent.onboard.adapted import Adaptation
+from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.bundle import BundleError
 from reptile_agent.transition import read_message
 from std_msgs.msg import Header
@@ -298,6 +299,7 @@ class AdapterNode(LifecycleNode):
                 distance=evidence.distance,
                 figure_names=list(verdict.figures),
                 figure_values=list(verdict.figures.values()),
+                tau=adaptation.tau,
                 stop=adaptation.stop,
                 duration_ms=adaptation.duration_ms,
                 **how_to_repeat,

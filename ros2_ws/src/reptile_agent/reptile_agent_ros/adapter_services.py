@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rclpy.node import Node
 from rclpy.service import Service
-from reptile_agent.onboard.adapter import Adaptation, Adapter
+from reptile_agent.onboard.adapted import Adaptation
+from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.saved import SavedError
 from std_srvs.srv import SetBool, Trigger
 
