@@ -130,8 +130,8 @@ def is_known(span: str) -> bool:
         return name in launch_arguments()
     name, colon, value = span.partition(": ")
     if colon:
-        named = [p for n in ("policy_node", "adapter_node") for p in parameters(n) if p == name]
-        return bool(named) and value in {"forward", "trajectory", "true", "false"}
+        values = {"forward", "trajectory", "true", "false"}
+        return name in parameters("policy_node") and value in values
     ours = set().union(*ros_names().values())
     private = {n.replace(f"/{node}/", "~/", 1) for n in ours for node in DECLARED_IN}
     nodes = {p.attrib["node"] for p in ET.parse(CONFIG / "sros2/policies.xml").iter("profile")}
@@ -148,6 +148,17 @@ def test_what_is_in_backticks_is_there(span):
     if is_command(span) or re.fullmatch(r"--.*|\[.*\]|[A-Z_]+=\w+", span):
         return  # Checked below; an option, a list, a setting of the environment.
     assert is_known(span)
+
+
+def test_every_verdict_of_the_gate_is_explained():
+    word = re.search(
+        r'word: str\n    """(.*?)"""', (ROOT / "reptile_agent/gate.py").read_text(), re.S
+    )
+    assert word is not None
+    words = set(re.findall(r"\w+", word[1])) & verdicts()
+    assert {"accepted", "diverged", "forgets", "plans_worse"} <= words
+    rows = "".join(re.findall(r"^\| (`.*?) \|", PAGE.read_text(), re.M))
+    assert {w for w in words if f"`{w}`" not in rows} == set()
 
 
 def check_launch(words: list[str]) -> None:
