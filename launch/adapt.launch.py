@@ -6,7 +6,12 @@ ros2 launch reptile_agent adapt.launch.py robot:=mujoco
 from launch.actions import DeclareLaunchArgument, EmitEvent, GroupAction, RegisterEventHandler
 from launch.conditions import IfCondition
 from launch.events import matches_action
-from launch.substitutions import EqualsSubstitution, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import (
+    EqualsSubstitution,
+    IfElseSubstitution,
+    LaunchConfiguration,
+    PathJoinSubstitution,
+)
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
@@ -14,14 +19,16 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
-from launch import LaunchDescription
+from launch import LaunchDescription, Substitution
+
+
+def config(name: str) -> PathJoinSubstitution:
+    """A file of this package's configuration."""
+    return PathJoinSubstitution([FindPackageShare("reptile_agent"), "config", name])
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
     """What a user can set on the command line."""
-    params_file = PathJoinSubstitution(
-        [FindPackageShare("reptile_agent"), "config", "arm.yaml"],
-    )
     return [
         DeclareLaunchArgument(
             "bundle",
@@ -36,7 +43,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ),
         DeclareLaunchArgument(
             "params_file",
-            default_value=params_file,
+            default_value=config("arm.yaml"),
             description="YAML file with the parameters of all nodes.",
         ),
         DeclareLaunchArgument(
@@ -57,6 +64,20 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             description="Whether to learn on the robot; 'false' keeps the bundle's start.",
         ),
         DeclareLaunchArgument(
+            "reference",
+            default_value="true",
+            choices=["true", "false"],
+            description="Whether reference_node sends its sinusoids; 'false': a planner of yours "
+            "publishes `reference`, and until then the robot stays where it is.",
+        ),
+        DeclareLaunchArgument(
+            "dry_run",
+            default_value="false",
+            choices=["true", "false"],
+            description="'true': everything but commands to the robot; 'false' leaves it to the "
+            "params_file.",
+        ),
+        DeclareLaunchArgument(
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
@@ -65,23 +86,29 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def node_options() -> dict:
-    """Keywords that all nodes share."""
+def node_options(name: str, *files: Substitution) -> dict:
+    """Name, and keywords that all nodes share; parameters of `files` go over the params_file's."""
     use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     return {
+        "name": name,
+        "executable": name,
         "namespace": LaunchConfiguration("namespace"),
-        "parameters": [LaunchConfiguration("params_file"), {"use_sim_time": use_sim_time}],
-        "ros_arguments": ["--log-level", LaunchConfiguration("log_level")],
+        "parameters": [LaunchConfiguration("params_file"), *files, {"use_sim_time": use_sim_time}],
+        # The enclave only counts where SROS2 is switched on (config/sros2).
+        "ros_arguments": [
+            *("--log-level", LaunchConfiguration("log_level")),
+            *("--enclave", f"/reptile_agent/{name}"),
+        ],
         "output": "screen",
     }
 
 
-def bring_up(name: str, **options) -> list:
+def bring_up(name: str, *files: Substitution) -> list:
     """A lifecycle node of this package with the bundle, and the events that make it active."""
-    common = node_options()
+    options = node_options(name, *files)
     bundle = ParameterValue(LaunchConfiguration("bundle"), value_type=str)
-    common["parameters"] = [*common["parameters"], {"bundle": bundle}]
-    node = LifecycleNode(package="reptile_agent", executable=name, name=name, **common, **options)
+    options["parameters"].append({"bundle": bundle})
+    node = LifecycleNode(package="reptile_agent", **options)
 
     def change(transition: int) -> EmitEvent:
         return EmitEvent(
@@ -108,10 +135,8 @@ def generate_launch_description() -> LaunchDescription:
     """The robot first, then what controls it, then what learns, then what it is to follow."""
     robot = Node(
         package="reptile_agent_mujoco",
-        executable="mujoco_robot",
-        name="mujoco_robot",
         condition=IfCondition(EqualsSubstitution(LaunchConfiguration("robot"), "mujoco")),
-        **node_options(),
+        **node_options("mujoco_robot"),
     )
     adapter = GroupAction(
         bring_up("adapter_node"),
@@ -120,10 +145,15 @@ def generate_launch_description() -> LaunchDescription:
     )
     reference = Node(
         package="reptile_agent",
-        executable="reference_node",
-        name="reference_node",
-        **node_options(),
+        condition=IfCondition(LaunchConfiguration("reference")),
+        **node_options("reference_node"),
+    )
+    # A file, and no parameter: 'false' must not overrule a params_file that says true.
+    dry_run = IfElseSubstitution(
+        LaunchConfiguration("dry_run"),
+        if_value=config("dry_run.yaml"),
+        else_value=LaunchConfiguration("params_file"),
     )
     return LaunchDescription(
-        [*declare_arguments(), robot, *bring_up("policy_node"), adapter, reference]
+        [*declare_arguments(), robot, *bring_up("policy_node", dry_run), adapter, reference]
     )

@@ -170,6 +170,8 @@ def test_adapt_takes_what_the_readme_and_the_demo_name(launch_library: str) -> N
         "namespace",
         "use_sim_time",
         "adapt",
+        "reference",
+        "dry_run",
         "log_level",
     ]
 

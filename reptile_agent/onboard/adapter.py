@@ -146,8 +146,8 @@ class Adapter:
             steps: k.
             start: 'start' or 'last' (default: the configuration's).
             window: newest transitions to look at (default: the configuration's).
-            tell: called with the number and loss of every step, as they are taken; of two recencies,
-                the second goes on counting.
+            tell: called with the number and loss of every step, as they are taken; of two
+                recencies, the second goes on counting.
             cancelled: cancels it when set, even before it begins.
 
         Raises:

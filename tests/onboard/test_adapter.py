@@ -226,3 +226,28 @@ def test_no_steps_are_refused(adapter, steps):
 def test_a_start_that_does_not_exist_is_refused(adapter):
     with pytest.raises(ValueError, match="start must be 'start' or 'last', got 'latest'"):
         adapter.adapt(start="latest")
+
+
+def filled(adapter: Adapter, transitions: list[Transition]) -> Adapter:
+    for transition in transitions[:80]:
+        adapter.remember(transition)
+    return adapter
+
+
+def test_of_two_recencies_it_takes_what_predicts_better(bundle, changed_robot):
+    """Each way round: a memory that is as good as none loses to the one that learns."""
+    for tau, fast_tau in ((30.0, 1e-3), (1e-3, 30.0)):
+        config = bundle.manifest.adaptation.model_copy(update={"tau": tau, "fast_tau": fast_tau})
+        adapter = filled(Adapter(bundle, config), changed_robot)
+        told = []
+        found = adapter.adapt(tell=lambda step, loss: told.append(step))
+        assert found.tau == 30.0
+        assert told == [*range(2 * config.inner_steps)]
+        assert found.steps == config.inner_steps
+
+
+def test_no_time_for_the_second_recency_leaves_the_first(bundle, changed_robot):
+    config = bundle.manifest.adaptation.model_copy(update={"fast_tau": 5.0})
+    adapter = filled(Adapter(bundle, config, budget_s=0.0), changed_robot)
+    found = adapter.adapt()
+    assert (found.tau, found.steps, found.stop) == (config.tau, 1, "deadline")

@@ -19,7 +19,10 @@ setup(
         (f'share/{package}', ['package.xml']),
         # The folder launch is a link to the repository's.
         (f'share/{package}/launch', sorted(glob('launch/*.launch.py'))),
-        (f'share/{package}/config', sorted(glob('config/*'))),
+        *(
+            (f'share/{package}/{folder}', sorted(glob(f'{folder}/*.*')))
+            for folder in ('config', 'config/sros2', 'config/systemd')
+        ),
         (f'share/{package}/bundle/arm', sorted(glob('bundle/arm/*'))),
     ],
     install_requires=['setuptools'],

@@ -27,7 +27,8 @@ def state_folder(given: str) -> Path | None:
     """The folder of what is kept across restarts, made if it is not there; None: nothing is kept.
 
     Raises:
-        ValueError: it is no absolute path, which would depend on where the node was started.
+        ValueError: it is no absolute path, which would depend on where the node was started; or
+            something in it leads out of it.
         OSError: it cannot be made.
     """
     if not given:
@@ -36,6 +37,8 @@ def state_folder(given: str) -> Path | None:
     if not folder.is_absolute():
         raise ValueError(f"state_folder is '{given}'; give an absolute path, or '' to keep nothing")
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / SPOOL).is_symlink():
+        raise ValueError(f'{folder / SPOOL} is a link and may lead elsewhere; remove it')
     return folder
 
 

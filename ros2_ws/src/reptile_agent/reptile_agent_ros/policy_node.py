@@ -163,6 +163,12 @@ class PolicyNode(LifecycleNode):
             kind, topic = JointTrajectory, 'joint_trajectory_controller/joint_trajectory'
         else:
             raise ValueError(f"command_interface is '{interface}'; set forward or trajectory")
+        self._dry_run = value(self, 'dry_run')
+        if self._dry_run:
+            self.get_logger().warning(
+                f'dry run: nothing is sent on {topic}, what would be is on ~/dry_run'
+            )
+            topic = '~/dry_run'
         self._commands = self.create_publisher(kind, topic, 1)
         self._send_trajectory = interface == 'trajectory'
 
@@ -317,7 +323,9 @@ class PolicyNode(LifecycleNode):
     def _report(self, tick: Tick, version: int, rollbacks: int) -> None:
         controller = self._controller
         self._errors[controller.ticks % ERROR_TICKS] = tick.tracking_error
-        if tick.transition is not None:
+        # In a dry run its action was never applied: whoever learned from it would learn that
+        # actions do nothing.
+        if tick.transition is not None and not self._dry_run:
             self._transitions.publish(
                 wire.transition_message(
                     tick.transition, self._header(), controller.ticks, version, self._start_sha256
@@ -351,6 +359,7 @@ class PolicyNode(LifecycleNode):
                 header=self._header(),
                 mode=controller.mode if self._active else PolicyStatus.INACTIVE,
                 reason=self._said,
+                dry_run=self._dry_run,
                 parameters_version=controller.version,
                 parameters_sha256=self._sha256,
                 probation=controller.probation.outcome,

@@ -91,6 +91,13 @@ def declare_policy(node: Node) -> None:
     )
     declare(
         node,
+        'dry_run',
+        False,
+        'Do everything but command the robot, and publish what would be sent on ~/dry_run; '
+        'transitions are not published: nothing can be learned from them.',
+    )
+    declare(
+        node,
         'joint_map',
         Parameter.Type.STRING_ARRAY,
         "Where the robot names a joint otherwise than the bundle: 'bundle_name=robot_name'.",
@@ -164,6 +171,8 @@ def envelope_config(node: Node) -> EnvelopeConfig:
         ValueError: a value is out of its range.
     """
     max_age_s, max_frozen = value(node, 'max_age_s'), value(node, 'max_frozen')
+    if value(node, 'dry_run'):
+        max_frozen = 0  # nobody moves the joints, so none is frozen for standing still
     return EnvelopeConfig(
         max_age_s=max_age_s or None,
         max_clamps=value(node, 'max_clamps'),
