@@ -103,7 +103,7 @@ class Robot:
             ),
             0,
         )
-        arrays = {"clamps_by_action": np.zeros(0, np.uint64)}
+        others = {"clamps_by_action": np.zeros(0, np.uint64), "dry_run": False}
         texts = dict.fromkeys(("reason", "parameters_sha256", "probation"), "")
         self.say(
             "policy_node/status",
