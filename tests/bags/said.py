@@ -112,7 +112,7 @@ class Robot:
             tracking_error=0.0,
             **numbers,
             **texts,
-            **arrays,
+            **others,
         )
 
 
