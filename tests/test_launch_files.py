@@ -213,4 +213,4 @@ def test_replay_takes_what_its_adapter_takes(launch_library: str) -> None:
     adapt = dict(describe(launch_file("adapt"), launch_library))
     replay = dict(describe(launch_file("replay"), launch_library))
     assert set(replay) - set(adapt) == {"bag", "rate"}
-    assert set(adapt) - set(replay) == {"robot", "adapt"}
+    assert set(adapt) - set(replay) == {"robot", "adapt", "reference", "dry_run"}
