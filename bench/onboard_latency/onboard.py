@@ -24,10 +24,8 @@ def act(timer: Timer, folder: Path) -> list[Row]:
     """`Policy.act`, and beside it a bare run of the same graph with everything bound."""
     bundle = Bundle.load(folder)
     policy, (obs, reference) = Policy(bundle), timing.inputs(bundle)
-    return [
-        timer.row("act", lambda: policy.act(obs, reference)),
-        timer.row("act, bare session", _bare(bundle).run),
-    ]
+    bare = _bare(bundle)
+    return timer.rows({"act": lambda: policy.act(obs, reference), "act, bare session": bare.run})
 
 
 def adapt(timer: Timer, folder: Path, steps: tuple[int, ...], sizes: tuple[int, ...]) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,14 +47,23 @@ class Timer:
         self, what: str, call: Callable[[], object], k: int = 0, batch: int = 1, share: int = 1
     ) -> Row:
         """Times `repeats / share` calls, after some that warm up."""
+        return self.rows({what: call}, k, batch, share)[0]
+
+    def rows(
+        self, calls: Mapping[str, Callable[[], object]], k: int = 0, batch: int = 1, share: int = 1
+    ) -> list[Row]:
+        """Times several calls in turns, so that what the machine does meanwhile hits all alike."""
         repeats = max(self.repeats // share, LEAST)
-        for _ in range(min(WARM_UP, repeats)):
-            call()
-        times_us = []
-        for _ in range(repeats):
-            began = time.perf_counter()
-            call()
-            times_us.append(1e6 * (time.perf_counter() - began))
+        times_us: dict[str, list[float]] = {what: [] for what in calls}
+        for number in range(min(WARM_UP, repeats) + repeats):
+            for what, call in calls.items():
+                began = time.perf_counter()
+                call()
+                if number >= min(WARM_UP, repeats):
+                    times_us[what].append(1e6 * (time.perf_counter() - began))
+        return [self._row(what, times, k, batch) for what, times in times_us.items()]
+
+    def _row(self, what: str, times_us: list[float], k: int, batch: int) -> Row:
         p50, p99 = (float(np.percentile(times_us, q)) for q in (50, 99))
         return Row(self.subject, what, self.runtime, k, batch, p50, p99, peak_rss_mb())
 
