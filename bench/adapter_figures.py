@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from bench.machine import about
-from bench.onboard_latency.subjects import SHIPPED
+from bench.shipped import SHIPPED
 from reptile_agent.onboard import inner_steps
 from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.bundle import Bundle

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from bench.onboard_latency.subjects import SHIPPED
+from bench.shipped import SHIPPED
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.saved import load_parameters, save_parameters
 

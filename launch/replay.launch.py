@@ -10,22 +10,19 @@ from pathlib import Path
 from runpy import run_path
 
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, RegisterEventHandler
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.event_handlers import OnStateTransition
-from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 
 TOPICS = ("policy_node/transition", "policy_node/status")
 # The two files lie side by side, installed or not.
-bring_up = run_path(str(Path(__file__).with_name("adapt.launch.py")))["bring_up"]
+adapt = run_path(str(Path(__file__).with_name("adapt.launch.py")))
+bring_up, config = adapt["bring_up"], adapt["config"]
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
     """What a user can set on the command line."""
-    params_file = PathJoinSubstitution(
-        [FindPackageShare("reptile_agent"), "config", "arm.yaml"],
-    )
     return [
         DeclareLaunchArgument(
             "bag",
@@ -38,7 +35,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ),
         DeclareLaunchArgument(
             "params_file",
-            default_value=params_file,
+            default_value=config("arm.yaml"),
             description="YAML file with the parameters of adapter_node.",
         ),
         DeclareLaunchArgument(

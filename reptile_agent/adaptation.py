@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ADAPT_PERIOD_S = 0.4
+"""Time from one adaptation to the next on the robot, if nothing else is said."""
 MIN_NEW_TRANSITIONS = 5
 """Fewer since the last adaptation, and there is nothing new to learn: adapter_node waits."""
 

@@ -89,6 +89,16 @@ class RobotSpec(BaseModel):
         return tuple(dict.fromkeys(s.joint for s in self.observations))
 
     @property
+    def reward_signals(self) -> dict[str, tuple[Signal, ...]]:
+        """What the reward of a control period is a function of, in the order of its arguments."""
+        return {
+            "obs": self.observations,
+            "action": self.actions,
+            "next_obs": self.observations,
+            "reference": self.references,
+        }
+
+    @property
     def reference_columns(self) -> np.ndarray:
         """Index of each reference signal among the observations, int [reference_dim]."""
         names = [s.name for s in self.observations]

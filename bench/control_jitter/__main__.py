@@ -44,7 +44,7 @@ from bench.control_jitter import echo_bundle
 from bench.control_jitter.echo_robot import EchoRobot
 from bench.faults.nodes import Peer, bring_up, latched, ros_domain, statuses, why_no_nodes
 from bench.machine import about
-from bench.onboard_latency.subjects import SHIPPED
+from bench.shipped import SHIPPED
 from reptile_agent.onboard.bundle import Bundle, BundleError
 
 RATE_HZ = 200.0

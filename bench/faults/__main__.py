@@ -26,7 +26,7 @@ from rich.table import Table
 from bench.faults import adaptation, bundles, control, processes
 from bench.faults.row import Case, Row, Setup
 from bench.machine import about
-from bench.onboard_latency.subjects import SHIPPED
+from bench.shipped import SHIPPED
 from reptile_agent.onboard.bundle import Bundle
 
 RESULTS = Path(__file__).parents[2] / "docs/results/faults.json"

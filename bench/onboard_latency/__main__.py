@@ -23,8 +23,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from bench.onboard_latency.subjects import MADE, SHIPPED
+from bench.onboard_latency.subjects import MADE
 from bench.onboard_latency.timing import Row, Timer
+from bench.shipped import SHIPPED
 
 LOADS = 7
 """Processes started for the row `load`."""

@@ -12,9 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-SHIPPED = Path(__file__).parents[2] / "ros2_ws/src/reptile_agent/bundle/arm"
-"""The bundle that the ROS package ships."""
-
 
 def make_mppi(folder: Path) -> None:
     """A planner of 512 plans, 15 periods, five members of 2 x 128; hardly trained."""

@@ -12,16 +12,13 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from reptile_agent.adaptation import AdaptationConfig
+from reptile_agent.adaptation import ADAPT_PERIOD_S, AdaptationConfig
 from reptile_agent.bags import again, picture
 from reptile_agent.bags.again import Outcome
 from reptile_agent.bags.recording import Recording, read
 from reptile_agent.commands.console import UserError, console, table
 from reptile_agent.commands.interrupt import Interrupt
 from reptile_agent.onboard.bundle import Bundle
-
-EVERY_S = 0.4
-"""The adapter node's own adapt_period_s."""
 
 
 @dataclass
@@ -69,7 +66,7 @@ class Command:
         if repeats:
             found = again.repeat(bundle, recording, self.seed)
         else:
-            every_s = EVERY_S if self.every_s is None else self.every_s
+            every_s = ADAPT_PERIOD_S if self.every_s is None else self.every_s
             found = again.every(bundle, recording, config, every_s, self.seed)
         outcomes, finished = _collect(found, quiet=self.json)
         picture.draw(self.out, recording, manifest.robot, outcomes)

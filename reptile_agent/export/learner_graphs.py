@@ -139,13 +139,12 @@ def value_graph(planner: Planner, params: Params) -> onnx.ModelProto:
 
 def reward_graph(robot: RobotSpec, reward: Reward) -> onnx.ModelProto:
     """Obs, action, next_obs, reference of one control period -> reward, a scalar."""
-    signals = (robot.observations, robot.actions, robot.observations, robot.references)
-    names = ("obs", "action", "next_obs", "reference")
+    signals = robot.reward_signals
 
     def rewarded(inputs: Tensors) -> Tensors:
-        return {"reward": reward(*(inputs[name] for name in names))}
+        return {"reward": reward(*(inputs[name] for name in signals))}
 
-    example = {name: torch.randn(len(s)) for name, s in zip(names, signals)}
+    example = {name: torch.randn(len(each)) for name, each in signals.items()}
     return onnx_graphs.trace(rewarded, example)
 
 

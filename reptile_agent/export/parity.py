@@ -124,10 +124,8 @@ def _value_row(bundle: Bundle, planner: Planner, params: Params, rng: torch.Gene
 
 
 def _reward_row(bundle: Bundle, reward: Reward, rng: torch.Generator) -> Row:
-    robot = bundle.manifest.robot
-    signals = (robot.observations, robot.actions, robot.observations, robot.references)
-    names = ("obs", "action", "next_obs", "reference")
-    feed = {n: 0.3 * torch.randn(len(s), generator=rng) for n, s in zip(names, signals)}
+    signals = bundle.manifest.robot.reward_signals.items()
+    feed = {name: 0.3 * torch.randn(len(each), generator=rng) for name, each in signals}
     (found,) = _run(bundle, REWARD, ["reward"], feed)
     return Row("reward.onnx against torch", _relative(found, reward(*feed.values())), 1e-3)
 

@@ -104,8 +104,7 @@ def _lane(
 ) -> dict[str, np.ndarray]:
     """Rows of a task as one lane of a `Rollout`, arrays [length, ...]."""
     at = np.resize(rows, length)
-    names = ("obs", "action", "next_obs", "reference", "next_reference", "first")
-    lane = {name: getattr(task, name)[at] for name in names}
+    lane = {name: getattr(task, name)[at] for name in dataset.ARRAYS}
     lane["first"] = lane["first"] | (np.arange(length) % rows.size == 0)
     tensors = (torch.from_numpy(lane[n]) for n in ("obs", "action", "next_obs", "reference"))
     lane["reward"] = family.reward(*tensors).numpy().astype(np.float32)

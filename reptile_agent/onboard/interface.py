@@ -59,8 +59,8 @@ def interfaces(manifest: Manifest) -> dict[str, Interface]:
             params | now | {"plan": ("rows", horizon, act)}, {"value": ("rows",)}
         )
     if REWARD in manifest.graphs:
-        sizes = {"obs": obs, "action": act, "next_obs": obs, "reference": ref}
-        found[REWARD] = Interface({n: (size,) for n, size in sizes.items()}, {"reward": ()})
+        signals = robot.reward_signals.items()
+        found[REWARD] = Interface({n: (len(each),) for n, each in signals}, {"reward": ()})
     for graph, interface in found.items():
         _check_sizes(graph, interface.inputs)
     return found

@@ -17,10 +17,8 @@ class Reward:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        robot = bundle.manifest.robot
-        obs, action, reference = robot.observations, robot.actions, robot.references
-        signals = {"obs": obs, "action": action, "next_obs": obs, "reference": reference}
-        self._inputs = {name: np.zeros(len(s), np.float32) for name, s in signals.items()}
+        signals = bundle.manifest.robot.reward_signals.items()
+        self._inputs = {name: np.zeros(len(each), np.float32) for name, each in signals}
         self._reward = np.zeros((), np.float32)
         self._graph = Bound(bundle.session(REWARD), self._inputs, {"reward": self._reward})
 

@@ -9,6 +9,7 @@ from ament_index_python.packages import get_package_share_directory
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from reptile_agent.adaptation import ADAPT_PERIOD_S
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.envelope import EnvelopeConfig
 
@@ -188,7 +189,7 @@ def declare_adapter(node: Node) -> None:
     declare(
         node,
         'adapt_period_s',
-        0.4,
+        ADAPT_PERIOD_S,
         'Time from one adaptation to the next [s]; 0: only on request.',
         between=(0.0, 3600.0),
     )
