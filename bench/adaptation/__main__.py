@@ -97,11 +97,10 @@ def main(args: Args) -> int:
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
             os.replace(partial, part)
     out = args.out or (args.parts / "quick.parquet" if args.quick else USUAL_OUT)
-    wanted = [
-        part_name(name, "*", quickened(setting) if args.quick else setting, args.splits)
-        for name, setting in SETTINGS.items()
-    ]
-    counts = merge([part for name in wanted for part in sorted(args.parts.glob(name))], out)
+    settings = {n: quickened(setting) if args.quick else setting for n, setting in SETTINGS.items()}
+    hashes = {n: settings_hash(setting, args.splits) for n, setting in settings.items()}
+    wanted = [part_name(n, "*", setting, args.splits) for n, setting in settings.items()]
+    counts = merge([part for n in wanted for part in sorted(args.parts.glob(n))], out, hashes)
     if args.json:
         print(json.dumps({"results": str(out), "rows": counts}, indent=1))
     return 0
@@ -111,10 +110,15 @@ def part_name(
     family: str, seed: str, setting: Setting | OnPolicySetting, splits: tuple[str, ...]
 ) -> str:
     """File of one seed's rows; other settings, other file."""
+    return f"{family}-{seed}-{settings_hash(setting, splits)}.parquet"
+
+
+def settings_hash(setting: Setting | OnPolicySetting, splits: tuple[str, ...]) -> str:
+    """What tells rows of these settings and splits from rows of others."""
     settings = TypeAdapter(type(setting)).dump_python(setting, mode="json")
     settings.pop("seeds")  # how many there are changes none of them
     text = json.dumps([settings, splits], sort_keys=True)
-    return f"{family}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.parquet"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def run_seed(
@@ -213,22 +217,37 @@ def _summary(rows: list[Row]) -> str:
     return ", ".join(f"{name}: {sum(v) / len(v):.3g}" for name, v in found.items())
 
 
-def merge(parts: list[Path], out: Path) -> dict[str, int]:
-    """Write all parts, and rows of families that have none, as one file; rows by family."""
+def merge(parts: list[Path], out: Path, hashes: dict[str, str]) -> dict[str, int]:
+    """Write all parts as one file, with what it had and they have not; rows by family.
+
+    A family's rows of seeds without a part are kept if they were run with the settings of today
+    (`hashes`, by family), or if the family has no part at all.
+    """
     tables = [pq.read_table(part) for part in parts]
-    new = {name for table in tables for name in table["family"].to_pylist()}
+    new = {seed for table in tables for seed in _seeds(table)}
+    families = {family for family, _ in new}
+    run_with = {family: hashes[family] for family in families}
     if out.exists():
         old = pq.read_table(out)
-        keep = [name not in new for name in old["family"].to_pylist()]
+        known = json.loads((old.schema.metadata or {}).get(b"settings", b"{}"))
+        voided = {f for f in families if known.get(f) != hashes[f]}
+        keep = [seed not in new and seed[0] not in voided for seed in _seeds(old)]
         tables.append(old.filter(pa.array(keep, pa.bool_())))
+        run_with = known | run_with
     table = normalise(pa.concat_tables([t.select(SCHEMA.names) for t in tables]))
-    table = table.replace_schema_metadata({"about": json.dumps(about())})
+    about_them = {"about": json.dumps(about()), "settings": json.dumps(run_with)}
+    table = table.replace_schema_metadata(about_them)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".partial")
     pq.write_table(table, partial)
     os.replace(partial, out)
-    families = table["family"].to_pylist()
-    return {name: families.count(name) for name in sorted(set(families))}
+    rows = table["family"].to_pylist()
+    return {name: rows.count(name) for name in sorted(set(rows))}
+
+
+def _seeds(table: pa.Table) -> list[tuple[str, int]]:
+    """Family and seed of every row."""
+    return list(zip(table["family"].to_pylist(), table["seed"].to_pylist()))
 
 
 def quickened(setting: Setting | OnPolicySetting) -> Setting | OnPolicySetting:

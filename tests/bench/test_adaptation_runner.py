@@ -6,11 +6,12 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bench.adaptation import on_policy, report, scores, tune
-from bench.adaptation.__main__ import SPLITS, Args, main, part_name, quickened, run_seed
+from bench.adaptation.__main__ import SPLITS, Args, main, merge, part_name, quickened, run_seed
 from bench.adaptation.comparison import Arm, Comparison
 from bench.adaptation.judging import Tasks, judge_simulator
 from bench.adaptation.settings import METHODS, SETTINGS, OnPolicySetting
@@ -89,6 +90,23 @@ def test_rows_that_are_done_are_not_made_again_and_others_are_the_same(quick, tm
         for path in (tmp_path / part.name, part)
     )
     pd.testing.assert_frame_equal(same, first)
+
+
+def test_seeds_without_a_part_keep_their_rows_if_the_settings_are_the_same(quick, tmp_path):
+    out = tmp_path / "all.parquet"
+    (first,) = quick.parts.glob("point_nav-0-*.parquet")
+    (arm,) = quick.parts.glob("arm-0-*.parquet")
+    of_one = pq.read_table(first)
+    other = tmp_path / "point_nav-1.parquet"
+    seed = of_one.schema.get_field_index("seed")
+    pq.write_table(of_one.set_column(seed, "seed", pa.array([1] * of_one.num_rows)), other)
+    hashes = {"arm": "a", "point_nav": "b"}
+    n, arms = of_one.num_rows, pq.read_table(arm).num_rows
+    assert merge([first, arm], out, hashes) == {"arm": arms, "point_nav": n}
+    assert merge([other], out, hashes) == {"arm": arms, "point_nav": 2 * n}
+    assert merge([first], out, hashes) == {"arm": arms, "point_nav": 2 * n}
+    assert merge([other], out, hashes | {"point_nav": "c"}) == {"arm": arms, "point_nav": n}
+    assert pq.read_table(out)["seed"].unique().to_pylist() in ([1, 0], [0, 1])
 
 
 def test_the_report_compares_each_learner_at_its_own_k(quick, tmp_path):
