@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from builtin_interfaces.msg import Duration as DurationMessage
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.time import Time
 from reptile_agent.onboard import parameters
@@ -20,13 +17,14 @@ from reptile_agent.onboard.bundle import BundleError
 from reptile_agent.onboard.controller import LATE, Controller, Tick
 from reptile_agent.probation import ProbationConfig
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, Header
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from reptile_agent_msgs.msg import Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
+from reptile_agent_ros.commands import Commands
 from reptile_agent_ros.joints import JointError, JointReader, parse_joint_map
 from reptile_agent_ros.qos import LATCHED, NEWEST, NEWEST_SENSOR, PARTIAL_SENSOR
 from reptile_agent_ros.run import run
@@ -83,7 +81,7 @@ class PolicyNode(LifecycleNode):
         """End, from whatever state; the last command reaches the robot before this node is gone."""
         if self._active:
             self._stop()
-            self._commands.wait_for_all_acked(Duration(seconds=LAST_COMMAND_S))
+            self._commands.wait(LAST_COMMAND_S)
         self._destroy()
         return TransitionCallbackReturn.SUCCESS
 
@@ -110,9 +108,7 @@ class PolicyNode(LifecycleNode):
         self._last_tick_s, self._excused = -math.inf, False
         self._said = ''
 
-        self._make_command_publisher(
-            value(self, 'command_interface'), value(self, 'command_joints')
-        )
+        self._commands = Commands(self, robot, self._joint_map)
         self._transitions = self.create_publisher(TransitionMessage, '~/transition', 50)
         self._status = self.create_publisher(PolicyStatus, '~/status', LATCHED)
         self._made = [
@@ -139,39 +135,6 @@ class PolicyNode(LifecycleNode):
             f'{bundle.start.size} parameters, start {self._start_sha256[:12]}'
         )
 
-    def _make_command_publisher(self, interface: str, joints: list[str]) -> None:
-        actions = self._controller.bundle.manifest.robot.actions
-        ours = [signal.joint for signal in actions]
-        if joints and len(set(ours)) < len(ours):
-            raise ValueError(
-                f'command_joints cannot order {ours}: a joint has several actions; leave it unset'
-            )
-        if joints and sorted(joints) != sorted(ours):
-            raise ValueError(f"command_joints are {joints}, the bundle's robot has {ours}")
-        self._command_order = [ours.index(j) for j in joints] or list(range(len(ours)))
-        joints = joints or ours
-        self._command_joints = [self._joint_map.get(joint, joint) for joint in joints]
-        if interface == 'trajectory' and any(a.quantity != 'position' for a in actions):
-            names = [action.name for action in actions]
-            raise ValueError(
-                f"a trajectory holds positions, the bundle's actions are {names}; set "
-                "command_interface to 'forward'"
-            )
-        if interface == 'forward':
-            kind, topic = Float64MultiArray, 'forward_command_controller/commands'
-        elif interface == 'trajectory':
-            kind, topic = JointTrajectory, 'joint_trajectory_controller/joint_trajectory'
-        else:
-            raise ValueError(f"command_interface is '{interface}'; set forward or trajectory")
-        self._dry_run = value(self, 'dry_run')
-        if self._dry_run:
-            self.get_logger().warning(
-                f'dry run: nothing is sent on {topic}, what would be is on ~/dry_run'
-            )
-            topic = '~/dry_run'
-        self._commands = self.create_publisher(kind, topic, 1)
-        self._send_trajectory = interface == 'trajectory'
-
     def _destroy(self) -> None:
         self._active = False
         for made in self._made:
@@ -182,7 +145,10 @@ class PolicyNode(LifecycleNode):
             else:
                 self.destroy_subscription(made)
         self._made = []
-        for name in ('_commands', '_transitions', '_status'):
+        if hasattr(self, '_commands'):
+            self._commands.destroy()
+            del self._commands
+        for name in ('_transitions', '_status'):
             if hasattr(self, name):
                 self.destroy_publisher(getattr(self, name))
                 delattr(self, name)
@@ -194,7 +160,7 @@ class PolicyNode(LifecycleNode):
         """
         command = self._controller.stop()
         if self._active and command is not None:
-            self._send(command)
+            self._commands.send(command)
         self._controller.reset()
         self._reader.forget()
         self._joint_error, self._seen = '', False
@@ -205,7 +171,7 @@ class PolicyNode(LifecycleNode):
         self._active = False
         command = self._controller.stop()
         if command is not None:
-            self._send(command)
+            self._commands.send(command)
 
     def _now_s(self) -> float:
         return self._steady_clock.now().nanoseconds * 1e-9
@@ -261,7 +227,7 @@ class PolicyNode(LifecycleNode):
             command = self._controller.fail(f'{type(error).__name__}: {error}')
             try:
                 if command is not None:
-                    self._send(command)
+                    self._commands.send(command)
             except Exception as broken:
                 self.get_logger().fatal(f'no command can be sent: {broken}')
             self._say(self._controller.reason)
@@ -283,7 +249,7 @@ class PolicyNode(LifecycleNode):
         reference = self._track.ahead(now_s, controller.policy.horizon)
         tick = controller.tick(now_s, reader.obs, reader.received_s, reference)
         if tick.command is not None:
-            self._send(tick.command)
+            self._commands.send(tick.command)
         self._report(tick, version, rollbacks)
 
     def _is_seen(self) -> bool:
@@ -309,23 +275,12 @@ class PolicyNode(LifecycleNode):
         self._excused = late and old and not self._excused
         return self._excused
 
-    def _send(self, command: np.ndarray) -> None:
-        values = [float(command[i]) for i in self._command_order]
-        if not self._send_trajectory:
-            self._commands.publish(Float64MultiArray(data=values))
-            return
-        period_ns = round(1e9 * self._controller.bundle.manifest.robot.control_period_s)
-        point = JointTrajectoryPoint(
-            positions=values, time_from_start=DurationMessage(sec=0, nanosec=period_ns)
-        )
-        self._commands.publish(JointTrajectory(joint_names=self._command_joints, points=[point]))
-
     def _report(self, tick: Tick, version: int, rollbacks: int) -> None:
         controller = self._controller
         self._errors[controller.ticks % ERROR_TICKS] = tick.tracking_error
         # In a dry run its action was never applied: whoever learned from it would learn that
         # actions do nothing.
-        if tick.transition is not None and not self._dry_run:
+        if tick.transition is not None and not self._commands.dry_run:
             self._transitions.publish(
                 wire.transition_message(
                     tick.transition, self._header(), controller.ticks, version, self._start_sha256
@@ -359,7 +314,7 @@ class PolicyNode(LifecycleNode):
                 header=self._header(),
                 mode=controller.mode if self._active else PolicyStatus.INACTIVE,
                 reason=self._said,
-                dry_run=self._dry_run,
+                dry_run=self._commands.dry_run,
                 parameters_version=controller.version,
                 parameters_sha256=self._sha256,
                 probation=controller.probation.outcome,
