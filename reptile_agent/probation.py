@@ -1,13 +1,16 @@
 """Probation: parameters that drive the robot worse than the last good ones are taken back.
 
-The gate saw predictions; probation sees the robot. After a swap the realised tracking error is
-held against that of the last good parameters just before, and, so that many small steps for the
-worse do not add up, against that of a longer time.
+The gate saw predictions; probation sees the robot. After a swap the realised tracking error, and
+the reward where what adapts learns from one, are held against those of the last good parameters
+just before, and, so that many small steps for the worse do not add up, against those of a longer
+time.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,11 +35,63 @@ class ProbationConfig:
     """Allowed excess of the error, as a share of the longer time's mean."""
     floor: float = 0.01
     """Allowed excess of the error, in the unit of the references: the noise of tracking."""
+    reward_margin: float = 2.5
+    """Allowed fall of the reward, in standard deviations of a tick's over the longer time: rewards
+    have no unit, and no zero, that a share could be taken of."""
+    reward_floor: float = 0.02
+    """Allowed fall of the reward, as a share of its size: one that hardly varies is not noise."""
     unjudged_ticks: int = 24
     """Ticks in a row that may say nothing of new parameters before they are taken back."""
     cooldown_ticks: int = 25
     """Ticks after a roll-back in which no new parameters are taken; twice as many after each
     further one without a pass in between, up to 32 times."""
+
+
+class _Record:
+    """One quantity, per tick: of the last good parameters and of those that are watched."""
+
+    def __init__(self, config: ProbationConfig) -> None:
+        self._good: deque[float] = deque(maxlen=config.baseline_ticks)
+        self._long: deque[float] = deque(maxlen=config.anchor_ticks)
+        self._new: list[float] = []
+        self.spread = 0.0
+        """Standard deviation over the longer time, as it was when the watch began."""
+
+    @property
+    def full(self) -> bool:
+        return len(self._good) == self._good.maxlen
+
+    @property
+    def baseline(self) -> float | None:
+        return sum(self._good) / len(self._good) if self._good else None
+
+    @property
+    def watched(self) -> float:
+        return sum(self._new) / len(self._new)
+
+    @property
+    def before(self) -> Iterator[float]:
+        """Means just before and over the longer time; none where nothing was seen."""
+        return (sum(window) / len(window) for window in (self._good, self._long) if window)
+
+    def begin(self) -> None:
+        self._new.clear()
+        self.spread = statistics.pstdev(self._long) if len(self._long) > 1 else 0.0
+
+    def good(self, value: float) -> None:
+        self._good.append(value)
+        self._long.append(value)
+
+    def new(self, value: float) -> None:
+        self._new.append(value)
+
+    def passed(self) -> None:
+        self._good.extend(self._new)
+        self._long.extend(self._new)
+
+    def forget(self) -> None:
+        for values in (self._good, self._long, self._new):
+            values.clear()
 
 
 class Probation:
@@ -46,43 +101,48 @@ class Probation:
         self.config = config or ProbationConfig()
         self.outcome: Outcome = "none"
         """Of the parameters in use."""
-        self._good: deque[float] = deque(maxlen=self.config.baseline_ticks)
-        self._long: deque[float] = deque(maxlen=self.config.anchor_ticks)
-        self._new: list[float] = []
-        self._unjudged = 0
+        self.reason = ""
+        """Why the last were taken back, in a sentence."""
+        self._errors, self._rewards = _Record(self.config), _Record(self.config)
+        self._watched = self._unjudged = 0
         self._cooldown = 0
         self._failures = 0
 
     @property
     def open(self) -> bool:
         """Whether new parameters may be swapped in now: only where they can be judged."""
-        full = len(self._good) == self.config.baseline_ticks
-        return full and self.outcome != "watching" and self._cooldown == 0
+        return self._errors.full and self.outcome != "watching" and self._cooldown == 0
 
     @property
     def baseline(self) -> float | None:
         """Mean error of the last good parameters; None before the first tick."""
-        return sum(self._good) / len(self._good) if self._good else None
+        return self._errors.baseline
 
     def begin(self) -> None:
         """New parameters were swapped in."""
-        self.outcome, self._new, self._unjudged = "watching", [], 0
+        self.outcome, self._watched, self._unjudged = "watching", 0, 0
+        self._errors.begin()
+        self._rewards.begin()
 
-    def fail(self) -> None:
+    def fail(self, reason: str = "the robot fell back or stopped") -> None:
         """What is watched must go: no new parameters for a while."""
-        self.outcome = "rolled_back"
+        self.outcome, self.reason = "rolled_back", reason
         self._cooldown = self.config.cooldown_ticks * 2 ** min(self._failures, 5)
         self._failures += 1
 
     def reset(self) -> None:
-        """Forget all errors: the robot starts anew, with what it has."""
-        self.outcome, self._new = "none", []
-        self._good.clear()
-        self._long.clear()
+        """Forget all that was seen: the robot starts anew, with what it has."""
+        self.outcome, self.reason = "none", ""
+        self._errors.forget()
+        self._rewards.forget()
         self._cooldown = self._failures = 0
 
-    def tick(self, error: float) -> bool:
-        """Note one control period's tracking error.
+    def tick(self, error: float, reward: float | None = None) -> bool:
+        """Note one control period.
+
+        Args:
+            error: tracking error in it, in the unit of the references.
+            reward: of it, where there is one: then always.
 
         Returns:
             True if the last good parameters must be put back now.
@@ -90,18 +150,23 @@ class Probation:
         self._unjudged = 0
         if self._cooldown:
             self._cooldown -= 1
-        if self.outcome != "watching":
-            self._good.append(error)
-            self._long.append(error)
+        seen = ((self._errors, error), (self._rewards, reward))
+        watching = self.outcome == "watching"
+        for record, value in seen:
+            if value is not None:
+                (record.new if watching else record.good)(value)
+        if not watching:
             return False
-        self._new.append(error)
-        if len(self._new) >= self.config.patience and not self._bearable():
-            self.fail()
-            return True
-        if len(self._new) >= self.config.ticks:
+        self._watched += 1
+        if self._watched >= self.config.patience:
+            worse = self._error_excess() or (self._reward_fall() if reward is not None else "")
+            if worse:
+                self.fail(worse)
+                return True
+        if self._watched >= self.config.ticks:
             self.outcome, self._failures = "passed", 0
-            self._good.extend(self._new)
-            self._long.extend(self._new)
+            self._errors.passed()
+            self._rewards.passed()
         return False
 
     def skip(self) -> bool:
@@ -113,14 +178,23 @@ class Probation:
         self._unjudged += 1
         if self.outcome != "watching" or self._unjudged <= self.config.unjudged_ticks:
             return False
-        self.fail()
+        self.fail(f"{self._unjudged} control periods in a row said nothing of the parameters")
         return True
 
-    def _bearable(self) -> bool:
-        """Whether what is watched is not much worse than what was before."""
-        config, mean = self.config, sum(self._new) / len(self._new)
-        for window, margin in ((self._good, config.margin), (self._long, config.anchor_margin)):
-            before = sum(window) / len(window) if window else mean
-            if not mean <= before * (1 + margin) + config.floor:
-                return False
-        return True
+    def _error_excess(self) -> str:
+        """How the tracking error is much more than before; empty where it is not."""
+        config, now = self.config, self._errors.watched
+        for before, margin in zip(self._errors.before, (config.margin, config.anchor_margin)):
+            if not now <= before * (1 + margin) + config.floor:
+                return f"the tracking error is {now:.3g}, it was {before:.3g}"
+        return "" if now == now else "the tracking error is not a number"
+
+    def _reward_fall(self) -> str:
+        """How the reward is much less than before; empty where it is not."""
+        config, now, spread = self.config, self._rewards.watched, self._rewards.spread
+        for before in self._rewards.before:
+            if not now >= before - config.reward_margin * spread - config.reward_floor * abs(
+                before
+            ):
+                return f"the reward is {now:.3g}, it was {before:.3g}"
+        return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -180,3 +181,49 @@ def test_periods_that_say_nothing_count_in_a_row_and_end_in_a_roll_back():
     assert not probation.tick(0.1)
     assert [probation.skip() for _ in range(4)] == [False, False, False, True]
     assert (probation.outcome, probation.open) == ("rolled_back", False)
+
+
+def rewarded(rewards: list[float], config: ProbationConfig = CONFIG) -> Probation:
+    """Whose good parameters earned these, at the same tracking error."""
+    watched = Probation(config)
+    for reward in rewards:
+        assert not watched.tick(0.1, reward)
+    watched.begin()
+    return watched
+
+
+@pytest.mark.parametrize(("reward", "back"), [(2.0, False), (1.0, True), (math.nan, True)])
+def test_a_fall_of_the_reward_takes_them_back_at_the_same_error(reward, back):
+    watched = rewarded([2.5, 3.5] * 5)  # standard deviation 0.5, so that 1.25 + 0.06 is allowed
+    assert any(watched.tick(0.1, reward) for _ in range(6)) == back
+    assert watched.outcome == ("rolled_back" if back else "passed")
+    assert ("the reward is" in watched.reason) == back
+
+
+@pytest.mark.parametrize(("reward", "back"), [(-2.04, False), (-2.05, True)])
+def test_a_reward_that_never_varied_may_fall_by_a_share_of_its_size(reward, back):
+    watched = rewarded([-2.0] * 10, replace(CONFIG, reward_floor=0.021))
+    assert any(watched.tick(0.1, reward) for _ in range(6)) == back
+
+
+def test_rewards_that_rise_and_small_steps_down_are_told_apart():
+    watched = rewarded([0.9, 1.1] * 5)
+    assert not any(watched.tick(0.1, 9.0) for _ in range(6))
+    for level in (0.85, 0.7, 0.55, 0.4, 0.25, 0.1):
+        watched.reset()
+        for _ in range(100):
+            watched.tick(0.1, 0.9)
+            watched.tick(0.1, 1.1)
+        for _ in range(10):
+            watched.tick(0.1, level)  # it got here unwatched: the last ticks alone look fine
+        watched.begin()
+        if any(watched.tick(0.1, level) for _ in range(6)):
+            break
+    assert level == 0.55, "the longer time remembers 1.0, by 0.2 or 0.1 a tick and 2.5 of them"
+    assert watched.reason.startswith("the reward is")
+
+
+def test_the_error_is_named_where_it_is_the_reason(probation):
+    probation.begin()
+    feed(probation, 0.9, 0.9, 0.9)
+    assert probation.reason == "the tracking error is 0.9, it was 0.1"

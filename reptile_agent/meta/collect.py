@@ -156,7 +156,7 @@ def drive(
     def after(t: int, row: dict[str, np.ndarray]) -> None:
         if adapting is not None:
             replay.push(_transition(row, agent.learner.experience.sees_reference))
-            adapting.tick(row["tracking_error"], row["terminated"])
+            adapting.tick(row["tracking_error"], row["reward"], row["terminated"])
             seen = t + 1
             if max(adapt_from, 1) <= seen < steps and seen % adapting.period == 0:
                 adapting.adapt(replay)

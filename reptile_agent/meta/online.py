@@ -104,6 +104,7 @@ class AdaptingLanes:
         self._plans = plans
         self._learner, self._start, self._adaptation = learner, start, adaptation
         self._rng = rng
+        self._rewarded = "reward" in learner.experience.fields
         self.live = {name: value.clone() for name, value in stack(start, lanes).items()}
         """What drives each lane, `[lanes, ...]`."""
         self.accepted = np.zeros(lanes, int)
@@ -152,21 +153,23 @@ class AdaptingLanes:
             self.live = adapted
             self.accepted += 1
 
-    def tick(self, error: np.ndarray, started: np.ndarray) -> None:
+    def tick(self, error: np.ndarray, reward: np.ndarray, started: np.ndarray) -> None:
         """One control period has passed.
 
         Args:
             error: tracking error of each lane in it, [lanes].
+            reward: of each lane, [lanes]; watched where it is learned from, as on board.
             started: lanes that start anew now, bool [lanes].
         """
         if not self._adaptation.gated:
             return
+        watched = reward.tolist() if self._rewarded else [None] * len(reward)
         for lane, probation in enumerate(self._probations):
             if started[lane] and probation.outcome == "watching":
                 # It fell with the new parameters.
                 probation.fail()
                 self._roll_back(lane)
-            elif probation.tick(float(error[lane])):
+            elif probation.tick(float(error[lane]), watched[lane]):
                 self._roll_back(lane)
         self._swap()
 

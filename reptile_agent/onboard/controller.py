@@ -149,7 +149,7 @@ class Controller:
             return self._fall_back(obs)
         self._good_obs = obs.copy()
 
-        transition, error = None, float("nan")
+        transition, error, reward = None, float("nan"), float("nan")
         if self._last is not None:
             before, sent, aim = self._last
             error = float(np.abs(obs[self._columns] - aim[0]).mean())
@@ -165,7 +165,7 @@ class Controller:
                 transition = self._transition(obs, reward, reference)
             self._continues = transition is not None
         # An uneven period says nothing of the parameters: its aim lies elsewhere in time.
-        if self.probation.skip() if transition is None else self.probation.tick(error):
+        if self._is_worse(error, reward, transition is not None):
             self._roll_back()
         self._swap()
 
@@ -216,6 +216,12 @@ class Controller:
         self.policy.set_parameters(self.bundle.start)
         self.probation.reset()
         self._offered, self._frozen = None, True
+
+    def _is_worse(self, error: float, reward: float, even: bool) -> bool:
+        """Whether probation takes back what drives; an uneven period tells it nothing."""
+        if not even:
+            return self.probation.skip()
+        return self.probation.tick(error, None if self._reward is None else reward)
 
     def _last_sent(self, obs: np.ndarray) -> np.ndarray:
         """The command that the next one steps from: the first, from where the robot is."""

@@ -33,6 +33,8 @@ NOMINAL = (0.5, 0.5, 0.5)
 WATCH = ProbationConfig(ticks=4, patience=2, baseline_ticks=3, cooldown_ticks=2)
 GOOD, BAD = np.full(LANES, 0.1), np.full(LANES, 9.0)
 NOBODY = np.zeros(LANES, bool)
+NO_REWARD = np.full(LANES, np.nan)
+"""A model learns from none, so that none is watched."""
 
 
 def excited(robot, gain: tuple[float, ...], seed: int = 0) -> Rollout:
@@ -128,7 +130,7 @@ def gated(learner, start, online):
         rng = np.random.default_rng(5)
         lanes = AdaptingLanes(learner, start, LANES, online(gated=True, **changes), rng)
         for _ in range(WATCH.baseline_ticks):
-            lanes.tick(GOOD, NOBODY)
+            lanes.tick(GOOD, NO_REWARD, NOBODY)
         return lanes
 
     return make
@@ -235,7 +237,7 @@ def test_without_the_gate_all_that_is_learned_drives_and_stays(learner, start, w
     lanes.adapt(worn)
     learned = {name: value.clone() for name, value in lanes.live.items()}
     for _ in range(20):
-        lanes.tick(BAD, ~NOBODY)
+        lanes.tick(BAD, NO_REWARD, ~NOBODY)
     assert same(lanes.live, learned)
     assert counts(lanes) == ([1, 1, 1], [0, 0, 0], [0, 0, 0])
 
@@ -285,7 +287,7 @@ def test_what_is_offered_waits_until_it_can_be_judged(learner, start, worn, onli
     drove = []
     for _ in range(WATCH.baseline_ticks + 1):
         drove.append(same(lane_of(lanes.live, 0), start))
-        lanes.tick(GOOD, NOBODY)
+        lanes.tick(GOOD, NO_REWARD, NOBODY)
     assert drove == [True] * WATCH.baseline_ticks + [False]
 
 
@@ -295,7 +297,7 @@ def test_probation_takes_back_the_lane_that_tracks_worse(start, worn, gated):
     adapted = {name: value.clone() for name, value in lanes.live.items()}
     for _ in range(WATCH.patience):
         assert same(lanes.live, adapted)
-        lanes.tick(np.where(np.arange(LANES) == 1, BAD, GOOD), NOBODY)
+        lanes.tick(np.where(np.arange(LANES) == 1, BAD, GOOD), NO_REWARD, NOBODY)
     assert same(lane_of(lanes.live, 1), start)
     for lane in (0, 2):
         assert same(lane_of(lanes.live, lane), lane_of(adapted, lane))
@@ -307,14 +309,14 @@ def test_what_passed_is_what_a_lane_goes_back_to(robot, start, worn, gated, fall
     lanes = gated()
     lanes.adapt(worn)
     for _ in range(WATCH.ticks):
-        lanes.tick(GOOD, NOBODY)
+        lanes.tick(GOOD, NO_REWARD, NOBODY)
     passed = {name: value.clone() for name, value in lanes.live.items()}
     lanes.adapt(remembered(excited(robot, (0.9, 0.9, 0.9), seed=2)))
     assert counts(lanes) == ([2, 2, 2], [0, 0, 0], [0, 0, 0])
     newer = {name: value.clone() for name, value in lanes.live.items()}
     second = np.arange(LANES) == 1
     for _ in range(1 if falls else WATCH.patience):
-        lanes.tick(GOOD if falls else np.where(second, BAD, GOOD), falls & second)
+        lanes.tick(GOOD if falls else np.where(second, BAD, GOOD), NO_REWARD, falls & second)
     assert same(lane_of(lanes.live, 1), lane_of(passed, 1))
     assert not same(lane_of(lanes.live, 1), start)
     assert same(lane_of(lanes.live, 0), lane_of(newer, 0))
@@ -325,9 +327,9 @@ def test_a_lane_that_falls_with_what_has_passed_keeps_it(worn, gated):
     lanes = gated()
     lanes.adapt(worn)
     for _ in range(WATCH.ticks):
-        lanes.tick(GOOD, NOBODY)
+        lanes.tick(GOOD, NO_REWARD, NOBODY)
     passed = {name: value.clone() for name, value in lanes.live.items()}
-    lanes.tick(GOOD, ~NOBODY)
+    lanes.tick(GOOD, NO_REWARD, ~NOBODY)
     assert same(lanes.live, passed)
     assert counts(lanes)[2] == [0, 0, 0]
 

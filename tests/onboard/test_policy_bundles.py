@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -18,6 +19,7 @@ from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.onboard.controller import Controller
 from reptile_agent.onboard.policy import Policy
 from reptile_agent.onboard.spool import SpoolError
+from reptile_agent.probation import ProbationConfig
 from reptile_agent.transition import Transition
 
 FAULT = {"gain_shoulder_lift": 0.3, "gain_elbow_flex": 0.4, "payload_kg": 0.2}
@@ -175,6 +177,29 @@ def test_a_reward_that_is_not_finite_latches_the_fallback(policy_bundle_path):
     controller.tick(0.0, rest, 0.0, far)
     assert controller.tick(0.04, rest, 0.04, far).transition is None
     assert "the reward is not finite: it is -inf" in controller.envelope.fault
+
+
+def test_a_policy_that_earns_less_is_rolled_back_whatever_its_tracking_error(policy_bundle_path):
+    bundle = Bundle.load(policy_bundle_path("actor_critic"))
+    blind = ProbationConfig(margin=1e6, anchor_margin=1e6, floor=1e6)  # to tracking errors
+    controller = Controller(bundle, probation=blind)
+    obs, aim = np.zeros(10, np.float32), np.zeros((1, 5), np.float32)
+    ticks = itertools.count()
+
+    def tick():
+        now_s = 0.04 * next(ticks)
+        return controller.tick(now_s, obs, now_s, aim)
+
+    for _ in range(blind.baseline_ticks + 2):
+        tick()
+    controller.offer(1, bundle.manifest.start_sha256, bundle.start + np.float32(1e-4))
+    tick()
+    assert controller.version == 1
+    obs[:5] = 0.3  # the arm is no longer where it should be
+    for _ in range(blind.patience):
+        tick()
+    assert (controller.version, controller.rollbacks) == (0, 1)
+    assert controller.probation.reason.startswith("the reward is -")
 
 
 def test_references_and_rewards_survive_a_restart(bundle_of_policy, short_arm, tmp_path):

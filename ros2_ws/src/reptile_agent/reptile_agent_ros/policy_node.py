@@ -15,7 +15,6 @@ from rclpy.time import Time
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import BundleError
 from reptile_agent.onboard.controller import LATE, Controller, Tick
-from reptile_agent.probation import ProbationConfig
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -28,7 +27,13 @@ from reptile_agent_ros.commands import Commands
 from reptile_agent_ros.joints import JointError, JointReader, parse_joint_map
 from reptile_agent_ros.qos import LATCHED, NEWEST, NEWEST_SENSOR, PARTIAL_SENSOR
 from reptile_agent_ros.run import run
-from reptile_agent_ros.settings import declare_policy, envelope_config, load_bundle, value
+from reptile_agent_ros.settings import (
+    declare_policy,
+    envelope_config,
+    load_bundle,
+    probation_config,
+    value,
+)
 from reptile_agent_ros.track import Track
 
 STATUS_PERIOD_S = 0.2
@@ -95,9 +100,7 @@ class PolicyNode(LifecycleNode):
         self._controller = Controller(
             bundle,
             envelope_config(self),
-            ProbationConfig(
-                margin=value(self, 'probation_margin'), floor=value(self, 'probation_floor')
-            ),
+            probation_config(self),
             seed=value(self, 'seed'),
         )
         self._start_sha256 = bundle.manifest.start_sha256
@@ -288,7 +291,8 @@ class PolicyNode(LifecycleNode):
             )
         if controller.rollbacks != rollbacks:
             self.get_logger().warning(
-                f'rolled back to parameters version {controller.version}: the robot tracked worse'
+                f'rolled back to parameters version {controller.version}: '
+                f'{controller.probation.reason}'
             )
         if controller.version != version or controller.rollbacks != rollbacks:
             self._sha256 = parameters.sha256(controller.policy.parameters)

@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 from reptile_agent.adaptation import ADAPT_PERIOD_S
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.envelope import EnvelopeConfig
+from reptile_agent.probation import ProbationConfig
 
 
 def declare(
@@ -162,6 +163,14 @@ def declare_policy(node: Node) -> None:
         'Excess of the tracking error that is always allowed [unit of the references].',
         between=(0.0, 10.0),
     )
+    declare(
+        node,
+        'probation_reward_margin',
+        ProbationConfig.reward_margin,
+        'Fall of the reward, in standard deviations of what it was, at which new parameters are '
+        'rolled back; only where the bundle has a reward.onnx.',
+        between=(0.0, 100.0),
+    )
     declare(node, 'seed', 0, "Of the planner's noise.", between=(0, 2**31 - 1))
 
 
@@ -180,6 +189,15 @@ def envelope_config(node: Node) -> EnvelopeConfig:
         max_frozen=None if max_frozen < 0 else max_frozen,
         frozen_share=value(node, 'frozen_share'),
         fallback=value(node, 'fallback'),
+    )
+
+
+def probation_config(node: Node) -> ProbationConfig:
+    """How policy_node's parameters ask for new parameters of the policy to be watched."""
+    return ProbationConfig(
+        margin=value(node, 'probation_margin'),
+        floor=value(node, 'probation_floor'),
+        reward_margin=value(node, 'probation_reward_margin'),
     )
 
 
