@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv workspace lint test demo bundle fuzz clean
+.PHONY: help venv workspace lint test jazzy demo bundle fuzz clean
 
 ifdef ROS_DISTRO
 unexport ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION RMW_IMPLEMENTATION
@@ -69,6 +69,39 @@ test: venv workspace lint ## all of the above, then the tests
 	@# One at a time: robots in real time, on a machine that has two cores for them. What fails is
 	@# tried once more, and said (R), since a machine that is busy for a moment fails them too.
 	@$(SOURCED); pytest -rsR -m ros --reruns 1
+
+# Jazzy's wheels have the names of Kilted's: they are in an environment of their own, which sees
+# what is not ROS's in .venv. Only after the installation: pip must not take Kilted's for its own.
+JAZZY := $(CURDIR)/.venv-jazzy
+JAZZY_DONE := .venv-jazzy/.done
+JAZZY_ENV := export VIRTUAL_ENV="$(JAZZY)" PATH="$(JAZZY)/bin:$$PATH" \
+	AMENT_PREFIX_PATH="$(JAZZY)" CMAKE_PREFIX_PATH="$(JAZZY)"
+JAZZY_SEES := import pathlib, sysconfig; lib = sysconfig.get_path("purelib"); \
+	pathlib.Path(lib, "zz_beside.pth").write_text( \
+	lib.replace("/.venv-jazzy/", "/.venv/") + "\n$(CURDIR)\n")
+JAZZY_TESTS ?= tests/ros/test_joints.py tests/ros/test_nodes.py tests/ros/test_stops.py
+
+$(JAZZY_DONE): $(VENV_DONE) constraints-jazzy.txt
+	@rm -rf .venv-jazzy; $(PYTHON) -m venv .venv-jazzy
+	@echo "installing ROS Jazzy into .venv-jazzy"
+	@sed -n '/^ros-/!p' constraints.txt > .venv-jazzy/constraints.txt
+	@.venv-jazzy/bin/python -m pip install -q -c .venv-jazzy/constraints.txt -c constraints-jazzy.txt \
+		'setuptools<80' wheel numpy colcon-common-extensions \
+		$$(grep -o '^ros-jazzy-[a-z-]*' constraints-jazzy.txt)
+	@.venv-jazzy/bin/python -c '$(JAZZY_SEES)'
+	@.venv-jazzy/bin/python tools/repair_ros_wheels.py > /dev/null
+	@touch $@
+
+jazzy: workspace $(JAZZY_DONE) ## the ROS packages built with Jazzy's wheels too, and tests of them
+	@echo "building ros2_ws for Jazzy"
+	@$(JAZZY_ENV); cd ros2_ws; mkdir -p log; \
+	colcon --log-base log/jazzy build --base-paths src --event-handlers console_direct+ \
+		--build-base build/jazzy --install-base install/jazzy \
+		--cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$(JAZZY)/bin/python" \
+		> log/jazzy.txt 2>&1 || { cat log/jazzy.txt; exit 1; }
+	@$(JAZZY_ENV); source ros2_ws/install/jazzy/local_setup.bash; \
+	python -c 'import rclpy, sys; sys.exit("/.venv-jazzy/" not in rclpy.__file__)'; \
+	python -m pytest -rsR --reruns 1 $(JAZZY_TESTS)
 
 demo: venv workspace ## a simulated robot breaks and adapts, under ROS
 	@$(SOURCED); reptile-agent demo
