@@ -41,7 +41,8 @@ PARAMETERS = {
     "reference_interface": "twist",
     "reference_twist": TWIST,
     "max_frozen": 0,
-    "max_age_s": 0.3,
+    "max_age_s": 0.6,
+    "reference_timeout_s": 1.0,
 }
 """Of policy_node, for this robot."""
 

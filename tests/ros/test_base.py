@@ -126,7 +126,8 @@ def test_configured_anew_it_hears_and_speaks_as_before_with_qos_overridden(
     start_node, peer, diver_path
 ):
     from geometry_msgs.msg import TwistStamped
-    from rclpy.qos import ReliabilityPolicy
+    from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
+    from sensor_msgs.msg import Imu
 
     reliability = {
         "imu": ("subscription", ReliabilityPolicy.RELIABLE),
@@ -139,12 +140,8 @@ def test_configured_anew_it_hears_and_speaks_as_before_with_qos_overridden(
     parameters = PARAMETERS | {"command_interface": "twist_stamped", "command_frame": "hull"}
     robot = Diver(peer, stamped=True)
     heard: list[TwistStamped] = []
-    from rclpy.qos import qos_profile_sensor_data
-
     peer.node.create_subscription(TwistStamped, "cmd_vel", heard.append, qos_profile_sensor_data)
     robot.silent = {"imu"}  # Its publisher is best effort, and is not heard by a reliable one.
-    from sensor_msgs.msg import Imu
-
     reliable = peer.node.create_publisher(Imu, "imu", 1)
     peer.node.create_timer(0.02, lambda: reliable.publish(robot.messages["imu"]))
     node = start_node(

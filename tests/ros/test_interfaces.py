@@ -16,6 +16,7 @@ from reptile_agent_ros.commands import Commands
 from reptile_agent_ros.references import References
 from reptile_agent_ros.settings import declare_policy
 from reptile_agent_ros.sources import Sources
+from sensor_msgs.msg import JointState
 
 from reptile_agent.spec import RobotSpec, Signal
 from sim.families.rover import Rover
@@ -38,8 +39,8 @@ DIVER = RobotSpec(
 )
 
 
-class Clock:
-    now_s = 100.0
+NOW_S = 100.0
+"""Of a steady clock that stands still."""
 
 
 @pytest.fixture
@@ -56,9 +57,9 @@ def made(peer):
         nodes.append(node)
         declare_policy(node)
         peer.executor.add_node(node)
-        clock = lambda: Clock.now_s  # noqa: E731
-        sources = Sources(node, robot, {}, clock, [])
-        return sources, References(node, robot, {}, clock, []), Commands(node, robot, {})
+        sources = Sources(node, robot, {}, lambda: NOW_S, [])
+        references = References(node, robot, {}, lambda: NOW_S, [])
+        return sources, references, Commands(node, robot, {})
 
     yield make
     for node in nodes:
@@ -74,11 +75,17 @@ def test_signals_that_nobody_moves_elsewhere_come_by_joint_states(made):
     assert sources.waiting() == "waiting for joint_states"
 
 
-def test_who_is_waited_for_is_named(made):
-    sources, *_ = made(**PARAMETERS)
+def test_who_is_waited_for_is_named_and_joints_need_not_hold_what_is_measured_elsewhere(made, peer):
+    sources, *_ = made(**PARAMETERS, strict_joints=True)
     assert sources.waiting() == "waiting for odom, imu, joint_states"
     assert set(sources.elsewhere.values()) == {"imu", "odom"}
     assert len(sources.elsewhere) == 8
+    publisher = peer.node.create_publisher(JointState, "joint_states", 1)
+    message = JointState(name=["z"], position=[1.0], velocity=[0.0])
+    peer.node.create_timer(0.05, lambda: publisher.publish(message))
+    peer.wait_for(lambda: sources.waiting() == "waiting for odom, imu", "depth")
+    message.name = ["x"]
+    peer.wait_for(lambda: "joint 'z' of the bundle is not in" in sources.waiting(), "a refusal")
 
 
 @pytest.mark.parametrize(
@@ -101,16 +108,9 @@ def test_who_is_waited_for_is_named(made):
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_there_is(made, change, error):
-    from rclpy.parameter import Parameter
-
-    parameters = {**PARAMETERS, **change}
-    parameters = {
-        name: Parameter.Type.STRING_ARRAY.value if value == [] else value
-        for name, value in parameters.items()
-        if value != []
-    }
+    given = {name: value for name, value in {**PARAMETERS, **change}.items() if value != []}
     with pytest.raises(ValueError, match=error):
-        made(**parameters)
+        made(**given)
 
 
 def stamped(clock, age_s: float, x: float) -> TwistStamped:
@@ -125,7 +125,9 @@ def stamped(clock, age_s: float, x: float) -> TwistStamped:
 def test_a_stamped_twist_counts_from_its_stamp_and_neither_from_long_ago_nor_from_the_future(
     made, peer
 ):
-    _, references, _ = made(**{**PARAMETERS, "reference_interface": "twist_stamped"})
+    _, references, _ = made(
+        **{**PARAMETERS, "reference_interface": "twist_stamped", "reference_timeout_s": 2.0}
+    )
     publisher, clock = (
         peer.node.create_publisher(TwistStamped, "reference", 10),
         peer.node.get_clock(),
@@ -133,27 +135,26 @@ def test_a_stamped_twist_counts_from_its_stamp_and_neither_from_long_ago_nor_fro
     obs = np.ones(10, np.float32)
 
     def after(later_s: float) -> float:
-        return references.ahead(Clock.now_s + later_s, obs, 2)[1, 0]
+        return references.ahead(NOW_S + later_s, obs, 2)[1, 0]
 
     def send(age_s: float, x: float) -> None:
         publisher.publish(stamped(clock, age_s, x))
-        peer.spin_for(0.3)
 
     references.begin()
     assert after(0.0) == 0.0
     peer.wait_for(lambda: publisher.get_subscription_count(), "the subscription")
     send(0.0, 1.0)
-    assert after(0.3) == 1.0
-    send(0.3, 2.0)
-    assert after(0.1) == 2.0
-    assert after(0.3) == 0.0
-    send(0.0, 1.0)
-    for age_s in (0.9, -60.0):
-        send(age_s, 2.0)
-        assert after(0.1) == 1.0
-    send(-0.3, 3.0)  # A clock that is a little ahead: from now on, and no longer than others.
-    assert after(0.3) == 3.0
-    assert after(0.6) == 0.0
+    peer.wait_for(lambda: after(1.0) == 1.0, "what was sent now")
+    send(1.0, 2.0)
+    peer.wait_for(lambda: after(0.5) == 2.0, "what was sent a second ago")
+    assert after(1.2) == 0.0
+    for age_s in (3.0, -60.0):
+        send(age_s, 4.0)
+        peer.spin_for(0.2)
+        assert after(0.5) == 2.0
+    send(-1.0, 3.0)  # A clock that is a little ahead: from now on, and no longer than others.
+    peer.wait_for(lambda: after(1.5) == 3.0, "what was sent by a clock ahead")
+    assert after(2.1) == 0.0
 
 
 def test_the_file_for_a_base_fits_the_rover(made):
