@@ -26,7 +26,7 @@ PAGE = ROOT / "docs/deploy.md"
 ROS = ROOT / "ros2_ws/src"
 CONFIG = ROS / "reptile_agent/config"
 DECLARED_IN = {
-    "policy_node": ("declare_bundle", "declare_policy"),
+    "policy_node": ("declare_bundle", "declare_policy", "declare_motion"),
     "adapter_node": ("declare_bundle", "declare_adapter"),
 }
 FOREIGN = set(
@@ -114,6 +114,20 @@ def fields() -> set[str]:
     return {*names, *re.findall(r"^string [A-Z_]+=(\w+)$", text, re.M)}
 
 
+def is_field(span: str) -> bool:
+    """Whether it is a field of an Imu, an Odometry or a Twist that a signal can lie in."""
+    words = (ROS / "reptile_agent/reptile_agent_ros/motion.py").read_text()
+    return "." in span and set(span.split(".")) <= set(re.findall(r"\w+", words)) | set("xyzw")
+
+
+def is_quality(span: str) -> bool:
+    """Whether it is a parameter by which a quality of service of a topic of ours is overridden."""
+    found = re.fullmatch(
+        r"qos_overrides\.(/[\w/]+)\.(publisher|subscription)\.(depth|reliability)", span
+    )
+    return found is not None and found[1] in ros_names()["topic"]
+
+
 @cache
 def verdicts() -> set[str]:
     """Words that the code can give as a verdict, or as a reason to stop: its quoted strings."""
@@ -130,7 +144,7 @@ def is_known(span: str) -> bool:
         return name in launch_arguments()
     name, colon, value = span.partition(": ")
     if colon:
-        values = {"forward", "trajectory", "true", "false"}
+        values = {"forward", "trajectory", "twist", "twist_stamped", "true", "false"}
         return name in parameters("policy_node") and value in values
     ours = set().union(*ros_names().values())
     private = {n.replace(f"/{node}/", "~/", 1) for n in ours for node in DECLARED_IN}
@@ -140,7 +154,7 @@ def is_known(span: str) -> bool:
     known |= launch_arguments() | {n.removeprefix("/") for n in ours} | {"use_sim_time", "max_rate"}
     known |= {p for n in (*DECLARED_IN, "reference_node") for p in parameters(n)}
     known |= {path.name for path in (ROOT / "sim/families").iterdir() if path.is_dir()}
-    return span in known or (ROOT / span).is_file()
+    return span in known or is_field(span) or is_quality(span) or (ROOT / span).is_file()
 
 
 @pytest.mark.parametrize("span", spans())

@@ -8,7 +8,8 @@ knows no clock: ages come from the steady clock of whoever calls it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class EnvelopeConfig:
     """A command so far from what it was, as a share of its range, should move its joint."""
     fallback: str = "hold"
     """What drives the robot then: hold, damp, or one of the group reptile_agent.fallbacks."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where a signal is measured, by its name; reasons name it. Others go without."""
 
     def __post_init__(self) -> None:
         """Refuse what guards nothing.
@@ -214,4 +217,6 @@ class Envelope:
             )
 
     def _name(self, which: np.ndarray) -> str:
-        return f"'{self.robot.observations[int(np.argmax(which))].name}'"
+        name = self.robot.observations[int(np.argmax(which))].name
+        source = self.config.sources.get(name)
+        return f"'{name}'" if source is None else f"'{name}' ({source})"

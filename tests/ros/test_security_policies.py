@@ -13,6 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from diver import PARAMETERS, write_bundle
 
 from bench.faults.nodes import change_state
 
@@ -35,6 +36,11 @@ RULES = {
     "services": ("reply", "request"),
     "actions": ("call", "execute"),
 }
+COMMANDS = (
+    "/forward_command_controller/commands",
+    "/joint_trajectory_controller/joint_trajectory",
+    "/cmd_vel",
+)
 Rights = dict[str, set[str]]
 """By rule (publish, subscribe, reply, request, call, execute): names, absolute."""
 
@@ -120,7 +126,9 @@ def everything_opened(peer, variants: list[tuple[str, str]]) -> dict[str, Rights
     return union
 
 
-def test_the_policies_allow_what_the_nodes_open_and_nothing_else(start_node, peer):
+def test_the_policies_allow_what_the_nodes_open_and_nothing_else(
+    start_node, peer, arm_bundle_path, tmp_path
+):
     # Each as configured otherwise opens something else; the policies hold all of it.
     ways = {
         "/one": {"use_sim_time": False, "command_interface": "forward"},
@@ -134,6 +142,9 @@ def test_the_policies_allow_what_the_nodes_open_and_nothing_else(start_node, pee
         start_node(f"{NODES[name]}.{name}", {"__ns": namespace}, **parameters)
     variants.append(("policy_node", "/dry"))
     start_node("reptile_agent_ros.policy_node", {"__ns": "/dry"}, dry_run=True)
+    variants.append(("policy_node", "/diver"))
+    diver = write_bundle(arm_bundle_path, tmp_path / "diver")
+    start_node("reptile_agent_ros.policy_node", {"__ns": "/diver"}, bundle=diver, **PARAMETERS)
     for name, namespace in variants:
         if name in LIFECYCLE:
             assert change_state(peer, f"{namespace}/{name}", 1)
@@ -167,8 +178,8 @@ def test_the_operator_may_only_use_what_the_nodes_offer():
     assert operator["subscribe"] <= offered["publish"] | {"/clock"}
     assert operator["request"] <= offered["reply"]
     assert operator["call"] <= offered["execute"]
-    commands = {"/forward_command_controller/commands", "/joint_states", "/reference"}
-    assert not operator["publish"] & commands
+    measured = {"/joint_states", "/imu", "/odom"}
+    assert not operator["publish"] & {*COMMANDS, *measured, "/reference"}
     assert not {name for name in operator["request"] if "set_parameters" in name}
 
 
@@ -178,8 +189,8 @@ def test_the_launch_file_gives_each_node_its_enclave():
     assert '"--enclave", f"/reptile_agent/{name}"' in text
 
 
-def test_only_the_policy_may_command_the_robot():
-    command = "/forward_command_controller/commands"
+@pytest.mark.parametrize("command", COMMANDS)
+def test_only_the_policy_may_command_the_robot(command):
     assert [n for n in NODES if command in allowed(f"/reptile_agent/{n}")["publish"]] == [
         "policy_node"
     ]

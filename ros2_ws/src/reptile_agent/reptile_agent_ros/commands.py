@@ -6,20 +6,24 @@ from collections.abc import Mapping
 
 import numpy as np
 from builtin_interfaces.msg import Duration as DurationMessage
+from geometry_msgs.msg import TwistStamped
 from rclpy.duration import Duration
 from rclpy.node import Node
 from reptile_agent.spec import RobotSpec
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from reptile_agent_ros import qos
 from reptile_agent_ros.settings import value
+from reptile_agent_ros.twist import KINDS, TwistCommand
 
 
 class Commands:
     """Publishes what policy_node commands, as its parameters ask for.
 
     Args:
-        node: whose parameters `command_interface`, `command_joints` and `dry_run` say how.
+        node: whose parameters `command_interface`, `command_joints`, `command_twist`,
+            `command_frame` and `dry_run` say how.
         robot: whose actions are commanded.
         joint_map: the bundle's joint -> the robot's name of it, where that is another.
 
@@ -39,7 +43,21 @@ class Commands:
             raise ValueError(f"command_joints are {joints}, the bundle's robot has {ours}")
         self._order = [ours.index(j) for j in joints] or list(range(len(ours)))
         self._joints = [joint_map.get(joint, joint) for joint in joints or ours]
-        kind, topic = _interface(value(node, 'command_interface'), robot)
+        name = value(node, 'command_interface')
+        kind, topic = _interface(name, robot)
+        pairs = value(node, 'command_twist')
+        self._twist: TwistCommand | None = None
+        if name in KINDS:
+            if joints:
+                raise ValueError(
+                    'command_joints orders joints, and a Twist has none; leave it unset'
+                )
+            self._twist = TwistCommand(robot, pairs, kind, value(node, 'command_frame'))
+        elif pairs:
+            raise ValueError(
+                f"command_twist is set and command_interface is '{name}'; set it to twist or "
+                'twist_stamped, or leave command_twist unset'
+            )
         self.dry_run: bool = value(node, 'dry_run')
         """Whether no command reaches the robot."""
         if self.dry_run:
@@ -47,11 +65,17 @@ class Commands:
                 f'dry run: nothing is sent on {topic}, what would be is on ~/dry_run'
             )
             topic = '~/dry_run'
-        self._trajectory = kind is JointTrajectory
-        self._publisher = node.create_publisher(kind, topic, 1)
+        self._trajectory, self._stamped = kind is JointTrajectory, kind is TwistStamped
+        self._publisher = qos.advertise(node, kind, topic, qos.NEWEST)
 
     def send(self, command: np.ndarray) -> None:
         """Publish a command, in the order and units of the RobotSpec's actions."""
+        if self._twist is not None:
+            self._twist.fill(command)
+            if self._stamped:
+                self._twist.message.header.stamp = self._node.get_clock().now().to_msg()
+            self._publisher.publish(self._twist.message)
+            return
         values = [float(command[i]) for i in self._order]
         if not self._trajectory:
             self._publisher.publish(Float64MultiArray(data=values))
@@ -74,8 +98,12 @@ def _interface(name: str, robot: RobotSpec) -> tuple[type, str]:
     """Message and topic of a command interface."""
     if name == 'forward':
         return Float64MultiArray, 'forward_command_controller/commands'
+    if name in KINDS:
+        return KINDS[name], 'cmd_vel'
     if name != 'trajectory':
-        raise ValueError(f"command_interface is '{name}'; set forward or trajectory")
+        raise ValueError(
+            f"command_interface is '{name}'; set forward, trajectory, twist or twist_stamped"
+        )
     if any(action.quantity != 'position' for action in robot.actions):
         names = [action.name for action in robot.actions]
         raise ValueError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from reptile_agent.spec import Quantity, RobotSpec
 from sensor_msgs.msg import JointState
+
+from reptile_agent_ros.fields import split_pairs
 
 MAX_ORDERS = 16
 """Orders of names that are remembered: what comes from outside may not fill the memory."""
@@ -24,13 +26,7 @@ def parse_joint_map(pairs: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: a pair is not `bundle_name=robot_name`.
     """
-    found = {}
-    for pair in pairs:
-        ours, equals, theirs = pair.partition('=')
-        if not (ours and equals and theirs):
-            raise ValueError(f"joint_map entry '{pair}' should read bundle_name=robot_name")
-        found[ours] = theirs
-    return found
+    return dict(split_pairs('joint_map', pairs, 'bundle_name=robot_name'))
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,17 @@ class JointReader:
         joint_map: the robot's name of a joint where it differs from the bundle's.
         strict: every message must name the bundle's joints, all and no others. Otherwise a
             message may hold some of them, others are ignored, and freshness finds what lacks.
+        elsewhere: names of signals that do not come from joint_states; their columns are left
+            alone, and a joint that has no others need not be there.
     """
 
-    def __init__(self, robot: RobotSpec, joint_map: dict[str, str], strict: bool = True) -> None:
+    def __init__(
+        self,
+        robot: RobotSpec,
+        joint_map: dict[str, str],
+        strict: bool = True,
+        elsewhere: Container[str] = (),
+    ) -> None:
         unknown = set(joint_map) - set(robot.observed_joints)
         if unknown:
             raise ValueError(
@@ -62,7 +66,13 @@ class JointReader:
                 f'{list(robot.observed_joints)}'
             )
         self._robot, self._strict = robot, strict
-        self._names = {joint: joint_map.get(joint, joint) for joint in robot.observed_joints}
+        self._columns = {
+            column: signal
+            for column, signal in enumerate(robot.observations)
+            if signal.name not in elsewhere
+        }
+        joints = dict.fromkeys(signal.joint for signal in self._columns.values())
+        self._names = {joint: joint_map.get(joint, joint) for joint in joints}
         theirs = list(self._names.values())
         twice = sorted({name for name in theirs if theirs.count(name) > 1})
         if twice:
@@ -126,7 +136,7 @@ class JointReader:
         for quantity in ('position', 'velocity', 'effort'):
             pairs = [
                 (column, at[self._names[signal.joint]])
-                for column, signal in enumerate(self._robot.observations)
+                for column, signal in self._columns.items()
                 if signal.quantity == quantity and self._names[signal.joint] in at
             ]
             if pairs:

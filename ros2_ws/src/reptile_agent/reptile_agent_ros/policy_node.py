@@ -1,6 +1,6 @@
 """The node policy_node: controls the robot at a fixed rate, with the parameters it may trust.
 
-Reads `joint_states` and `reference`, writes commands, publishes every transition and its status,
+Reads what is measured and `reference`, writes commands, publishes every transition and its status,
 takes adapted parameters from `adapter_node/parameters`. Lifecycle: configure checks everything,
 nothing moves before activate.
 """
@@ -11,21 +11,19 @@ import math
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.time import Time
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import BundleError
 from reptile_agent.onboard.controller import LATE, Controller, Tick
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory
 
 from reptile_agent_msgs.msg import Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
 from reptile_agent_ros.commands import Commands
-from reptile_agent_ros.joints import JointError, JointReader, parse_joint_map
-from reptile_agent_ros.qos import LATCHED, NEWEST, NEWEST_SENSOR, PARTIAL_SENSOR
+from reptile_agent_ros.joints import parse_joint_map
+from reptile_agent_ros.qos import LATCHED
+from reptile_agent_ros.references import References
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import (
     declare_policy,
@@ -34,11 +32,9 @@ from reptile_agent_ros.settings import (
     probation_config,
     value,
 )
-from reptile_agent_ros.track import Track
+from reptile_agent_ros.sources import WAITING, Sources
 
 STATUS_PERIOD_S = 0.2
-WAITING = 'waiting for joint_states'
-MAX_REFERENCE_AGE_S = 3600.0
 LAST_COMMAND_S = 0.5
 """How long to wait, at the end, for the robot's driver to acknowledge the last command."""
 ERROR_TICKS = 25
@@ -93,38 +89,25 @@ class PolicyNode(LifecycleNode):
     def _configure(self) -> None:
         bundle = load_bundle(self)
         robot = bundle.manifest.robot
-        self._joint_map = parse_joint_map(value(self, 'joint_map'))
-        strict = value(self, 'strict_joints')
-        self._reader = JointReader(robot, self._joint_map, strict)
-        self._track = Track(robot, self._joint_map)
+        joint_map = parse_joint_map(value(self, 'joint_map'))
+        self._sources = Sources(self, robot, joint_map, self._now_s, self._made)
+        self._references = References(self, robot, joint_map, self._now_s, self._made)
         self._controller = Controller(
             bundle,
-            envelope_config(self),
+            envelope_config(self, self._sources.elsewhere),
             probation_config(self),
             seed=value(self, 'seed'),
         )
         self._start_sha256 = bundle.manifest.start_sha256
         self._sha256 = self._start_sha256
         self._errors = [math.nan] * ERROR_TICKS
-        self._joint_error, self._seen = '', False
-        self._tracking = False
         self._last_tick_s, self._excused = -math.inf, False
         self._said = ''
 
-        self._commands = Commands(self, robot, self._joint_map)
+        self._commands = Commands(self, robot, joint_map)
         self._transitions = self.create_publisher(TransitionMessage, '~/transition', 50)
         self._status = self.create_publisher(PolicyStatus, '~/status', LATCHED)
-        self._made = [
-            self.create_subscription(
-                JointState,
-                'joint_states',
-                self._on_joints,
-                NEWEST_SENSOR if strict else PARTIAL_SENSOR,
-            ),
-            # Twice: a latched subscription does not hear publishers that do not latch, and only
-            # a latched one hears what was published before it came. Hearing twice does no harm.
-            self.create_subscription(JointTrajectory, 'reference', self._on_reference, LATCHED),
-            self.create_subscription(JointTrajectory, 'reference', self._on_reference, NEWEST),
+        self._made += [
             self.create_subscription(
                 Parameters, 'adapter_node/parameters', self._on_parameters, LATCHED
             ),
@@ -165,9 +148,8 @@ class PolicyNode(LifecycleNode):
         if self._active and command is not None:
             self._commands.send(command)
         self._controller.reset()
-        self._reader.forget()
-        self._joint_error, self._seen = '', False
-        self._tracking = self._track.goes_on(self._now_s())
+        self._sources.forget()
+        self._references.begin()
 
     def _stop(self) -> None:
         """Leave a command behind that is safe to stand: a driver may repeat it for ever."""
@@ -181,37 +163,6 @@ class PolicyNode(LifecycleNode):
 
     def _header(self) -> Header:
         return Header(stamp=self.get_clock().now().to_msg())
-
-    def _on_joints(self, message: JointState) -> None:
-        try:
-            self._reader.take(message, self._now_s())
-        except JointError as error:
-            self._joint_error = str(error)
-        else:
-            if not self._seen:
-                self._joint_error = ''
-
-    def _on_reference(self, message: JointTrajectory) -> None:
-        now_s, age_s = self._now_s(), 0.0
-        try:
-            stamp = Time.from_msg(message.header.stamp)
-        except ValueError as error:
-            self.get_logger().error(f'reference refused: its stamp is no time: {error}')
-            return
-        if stamp.nanoseconds:
-            age_s = (self.get_clock().now().nanoseconds - stamp.nanoseconds) * 1e-9
-        if abs(age_s) > MAX_REFERENCE_AGE_S:
-            self.get_logger().error(
-                f'reference refused: its stamp is {age_s:.0f} s away from this clock; set the '
-                'clocks alike, use_sim_time too, or leave the stamp zero to start at once'
-            )
-            return
-        try:
-            self._track.follow(message, now_s - age_s)
-        except ValueError as error:
-            self.get_logger().error(f'reference refused: {error}')
-        else:
-            self._tracking = True
 
     def _on_parameters(self, message: Parameters) -> None:
         try:
@@ -237,33 +188,21 @@ class PolicyNode(LifecycleNode):
 
     def _control(self) -> None:
         """One control period."""
-        reader = self._reader
-        if not self._seen and not self._is_seen():
+        controller, sources, now_s = self._controller, self._sources, self._now_s()
+        waiting = sources.waiting()
+        if waiting:  # Before all was measured nothing moves, and nothing is wrong yet.
+            self._say(waiting)
             return
-        controller, now_s = self._controller, self._now_s()
         if self._was_held_up(now_s):
             return
-        if self._joint_error:
-            controller.envelope.latch(self._joint_error)
-        if not self._tracking:
-            self._track.stay(reader.obs[controller.bundle.manifest.robot.reference_columns])
-            self._tracking = True
+        if sources.error:
+            controller.envelope.latch(sources.error)
         version, rollbacks = controller.version, controller.rollbacks
-        reference = self._track.ahead(now_s, controller.policy.horizon)
-        tick = controller.tick(now_s, reader.obs, reader.received_s, reference)
+        reference = self._references.ahead(now_s, sources.obs, controller.policy.horizon)
+        tick = controller.tick(now_s, sources.obs, sources.received_s, reference)
         if tick.command is not None:
             self._commands.send(tick.command)
         self._report(tick, version, rollbacks)
-
-    def _is_seen(self) -> bool:
-        """Whether all was measured once; before, nothing moves, and nothing is wrong yet."""
-        missing = self._reader.missing
-        partly = 0 < len(missing) < self._reader.obs.size
-        names = f' to have {", ".join(missing)}; is joint_map right?' if partly else ''
-        self._seen = not missing and not self._joint_error
-        if not self._seen:
-            self._say(self._joint_error or f'{WAITING}{names}')
-        return self._seen
 
     def _was_held_up(self, now_s: float) -> bool:
         """Whether only this process's own delay makes the measurement look old.
@@ -274,7 +213,7 @@ class PolicyNode(LifecycleNode):
         period_s = self._controller.bundle.manifest.robot.control_period_s
         late = now_s - self._last_tick_s > LATE * period_s
         self._last_tick_s = now_s
-        old = now_s - self._reader.received_s.min() > self._controller.envelope.max_age_s
+        old = now_s - self._sources.received_s.min() > self._controller.envelope.max_age_s
         self._excused = late and old and not self._excused
         return self._excused
 

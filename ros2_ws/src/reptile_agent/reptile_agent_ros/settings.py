@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,14 @@ def load_bundle(node: Node) -> Bundle:
 def declare_policy(node: Node) -> None:
     """Parameters of policy_node."""
     declare_bundle(node)
+    declare_motion(node)
     declare(
         node,
         'command_interface',
         'forward',
         "'forward': Float64MultiArray on forward_command_controller/commands; "
-        "'trajectory': JointTrajectory on joint_trajectory_controller/joint_trajectory.",
+        "'trajectory': JointTrajectory on joint_trajectory_controller/joint_trajectory; "
+        "'twist', 'twist_stamped': Twist or TwistStamped on cmd_vel, by command_twist.",
     )
     declare(
         node,
@@ -115,7 +118,7 @@ def declare_policy(node: Node) -> None:
         node,
         'max_age_s',
         0.0,
-        'Oldest measurement of a joint that is acted upon [s]; beyond it the robot falls back; '
+        'Oldest measurement that is acted upon [s]; beyond it the robot falls back; '
         '0: three control periods, and no less than 0.05.',
         between=(0.0, 2.0),
     )
@@ -174,8 +177,62 @@ def declare_policy(node: Node) -> None:
     declare(node, 'seed', 0, "Of the planner's noise.", between=(0, 2**31 - 1))
 
 
-def envelope_config(node: Node) -> EnvelopeConfig:
+def declare_motion(node: Node) -> None:
+    """Parameters of policy_node for what is no joint: Imu, Odometry and Twist."""
+    declare(
+        node,
+        'imu_signals',
+        Parameter.Type.STRING_ARRAY,
+        "Signals that come from sensor_msgs/Imu on imu: 'yaw.velocity=angular_velocity.z'. Fields: "
+        'angular_velocity and linear_acceleration .x .y .z, along the axes of header.frame_id; '
+        'orientation .roll .pitch .yaw .x .y .z .w.',
+    )
+    declare(
+        node,
+        'odometry_signals',
+        Parameter.Type.STRING_ARRAY,
+        "Signals that come from nav_msgs/Odometry on odom: 'x.position=pose.position.x'. Fields: "
+        'pose.position .x .y .z and pose.orientation .roll .pitch .yaw .x .y .z .w in '
+        'header.frame_id (the world); twist.linear and twist.angular .x .y .z in child_frame_id '
+        '(the body); twist_w.linear and twist_w.angular: the same along the axes of '
+        'header.frame_id.',
+    )
+    declare(
+        node,
+        'reference_interface',
+        'trajectory',
+        "What is on reference: 'trajectory': JointTrajectory, positions; 'twist', "
+        "'twist_stamped': Twist or TwistStamped, velocities, by reference_twist.",
+    )
+    declare(
+        node,
+        'reference_twist',
+        Parameter.Type.STRING_ARRAY,
+        "Field of the Twist for each signal to follow: 'x.velocity=linear.x'; other fields are "
+        'ignored.',
+    )
+    declare(
+        node,
+        'reference_timeout_s',
+        0.5,
+        'A Twist to follow counts so long; then the robot is to stand still [s].',
+        between=(0.01, 10.0),
+    )
+    declare(
+        node,
+        'command_twist',
+        Parameter.Type.STRING_ARRAY,
+        "Field of the Twist for each action: 'linear_x.velocity=linear.x'; other fields are zero.",
+    )
+    declare(node, 'command_frame', 'base_link', 'frame_id of commands by twist_stamped.')
+
+
+def envelope_config(node: Node, sources: Mapping[str, str]) -> EnvelopeConfig:
     """The envelope that policy_node's parameters ask for.
+
+    Args:
+        node: whose parameters they are.
+        sources: where signals are measured, for reasons; by signal.
 
     Raises:
         ValueError: a value is out of its range.
@@ -189,6 +246,7 @@ def envelope_config(node: Node) -> EnvelopeConfig:
         max_frozen=None if max_frozen < 0 else max_frozen,
         frozen_share=value(node, 'frozen_share'),
         fallback=value(node, 'fallback'),
+        sources=sources,
     )
 
 

@@ -7,6 +7,9 @@ from reptile_agent.onboard.path import Path
 from reptile_agent.spec import RobotSpec
 from trajectory_msgs.msg import JointTrajectory
 
+MAX_AGE_S = 3600.0
+"""Of a trajectory's stamp, past or to come: beyond, clocks differ."""
+
 
 class Track:
     """A path of the reference signals over the steady clock.
@@ -17,10 +20,13 @@ class Track:
     """
 
     def __init__(self, robot: RobotSpec, joint_map: dict[str, str]) -> None:
-        self._signals = robot.references
+        self._signals, self.max_age_s = robot.references, MAX_AGE_S
         strange = [s.name for s in robot.references if s.quantity != 'position']
         if strange:
-            raise ValueError(f'a trajectory holds positions, the bundle is to follow {strange}')
+            raise ValueError(
+                f'a trajectory holds positions, the bundle is to follow {strange}; set '
+                'reference_interface to twist or twist_stamped'
+            )
         self._names = [joint_map.get(s.joint, s.joint) for s in robot.references]
         self._period_s = robot.control_period_s
         self._path = Path(np.zeros(1), np.zeros((1, len(self._signals))))

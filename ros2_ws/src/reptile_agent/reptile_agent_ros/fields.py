@@ -1,0 +1,80 @@
+"""`signal=field`: which signals of a RobotSpec lie in which fields of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def split_pairs(parameter: str, pairs: Sequence[str], form: str) -> list[tuple[str, str]]:
+    """Both sides of each `left=right` of a parameter.
+
+    Args:
+        parameter: name of it, for errors.
+        pairs: its value.
+        form: how a pair should read, for errors.
+
+    Raises:
+        ValueError: a pair has not two sides.
+    """
+    found = []
+    for pair in pairs:
+        left, equals, right = pair.partition('=')
+        if not (left and equals and right):
+            raise ValueError(f"{parameter} entry '{pair}' should read {form}")
+        found.append((left, right))
+    return found
+
+
+def match(
+    parameter: str, pairs: Sequence[str], signals: Sequence[str], fields: Collection[str]
+) -> dict[str, str]:
+    """`['x.velocity=linear.x']` to the field of each signal.
+
+    Args:
+        parameter: name of it, for errors.
+        pairs: its value.
+        signals: names that may stand on the left.
+        fields: what may stand on the right.
+
+    Raises:
+        ValueError: a pair has not two sides, a signal is unknown or named twice, or there is no
+            such field.
+    """
+    found: dict[str, str] = {}
+    for signal, field in split_pairs(parameter, pairs, 'signal=field'):
+        if signal not in signals:
+            raise ValueError(
+                f"{parameter} names '{signal}', which the bundle has not (has: "
+                f'{", ".join(signals)})'
+            )
+        if signal in found:
+            raise ValueError(f"{parameter} names '{signal}' twice; give it one field")
+        if field not in fields:
+            raise ValueError(
+                f"{parameter} takes '{signal}' from '{field}', and there is no such field "
+                f'(there are: {", ".join(fields)})'
+            )
+        found[signal] = field
+    return found
+
+
+def match_all(
+    parameter: str, pairs: Sequence[str], signals: Sequence[str], fields: Collection[str]
+) -> list[str]:
+    """As `match`, where every signal needs a field of its own; the fields in order of signals.
+
+    Raises:
+        ValueError: as `match`, a signal has no field, or two have the same one.
+    """
+    found = match(parameter, pairs, signals, fields)
+    lacking = [name for name in signals if name not in found]
+    if lacking:
+        raise ValueError(
+            f"{parameter} names no field for {', '.join(lacking)}; add '{lacking[0]}=field' "
+            f'(fields: {", ".join(fields)})'
+        )
+    chosen = [found[name] for name in signals]
+    twice = sorted({field for field in chosen if chosen.count(field) > 1})
+    if twice:
+        raise ValueError(f"{parameter} has two signals for '{twice[0]}'; give each its own field")
+    return chosen
