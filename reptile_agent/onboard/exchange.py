@@ -64,6 +64,8 @@ def _signal_objection(old: Signal, new: Signal) -> str:
             return f"{what} is {theirs[what]}, not {our}"
     if new.low < old.low or new.high > old.high:
         return f"limits [{new.low:g}, {new.high:g}] are looser than [{old.low:g}, {old.high:g}]"
+    if new.quantity != "position" and old.low <= 0 <= old.high and not new.low <= 0 <= new.high:
+        return f"limits [{new.low:g}, {new.high:g}] have no zero, which holds the robot"
     for limit in ("max_rate", "max_acceleration"):
         their, our = getattr(new, limit), getattr(old, limit)
         if (math.inf if their is None else their) > (math.inf if our is None else our):

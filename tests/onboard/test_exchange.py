@@ -52,6 +52,12 @@ def test_any_other_robot_is_refused_by_what_is_other(robot, change, sentence):
     assert sentence in objection(robot, change(robot))
 
 
+def test_what_holds_the_robot_stays_within_the_limits(robot):
+    moves = changed(robot, "actions", quantity="velocity", unit="rad/s", low=-1.0, high=1.0)
+    assert objection(moves, changed(moves, "actions", high=0.0)) == ""
+    assert "no zero, which holds" in objection(moves, changed(moves, "actions", low=0.1))
+
+
 def test_a_name_leads_nowhere_else(tmp_path):
     folder, outside = tmp_path / "bundles", tmp_path / "outside"
     (folder / "one" / "inner").mkdir(parents=True)
