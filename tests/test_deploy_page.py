@@ -30,7 +30,7 @@ DECLARED_IN = {
     "adapter_node": ("declare_bundle", "declare_adapter"),
 }
 FOREIGN = set(
-    "/diagnostics /etc/reptile-agent.yaml /var/lib/reptile-agent private.pem public.pem joints "
+    "/etc/reptile-agent.yaml /var/lib/reptile-agent private.pem public.pem joints "
     "cmd_vel_timeout ~/cmd_vel data taskset train linear_x angular_z x y yaw".split()
 )
 """Of ros2_control, of the operating system, or of the robot: not ours to keep."""
@@ -88,6 +88,14 @@ def parameters(node: str) -> set[str]:
 
 
 @cache
+def live_parameters() -> set[str]:
+    """Parameters that may change while a node runs."""
+    text = (ROS / "reptile_agent/reptile_agent_ros/settings.py").read_text()
+    live = [part for part in text.split("\n    declare(") if "live=True" in part]
+    return {re.findall(r"'(\w+)'", part)[0] for part in live}
+
+
+@cache
 def launch_arguments() -> set[str]:
     text = (ROOT / "launch/adapt.launch.py").read_text()
     return set(re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', text))
@@ -137,8 +145,21 @@ def verdicts() -> set[str]:
     return set(re.findall(r"""["'](\w+)["']""", text))
 
 
+@cache
+def diagnosed() -> set[str]:
+    """Names of statuses on /diagnostics, as in the root namespace, and of their figures."""
+    found = set()
+    for node, part in (("policy_node", "control"), ("adapter_node", "adaptation")):
+        text = (ROS / f"reptile_agent/reptile_agent_ros/{part}_diagnostics.py").read_text()
+        assert f"Diagnostics(node, '{part}', " in text
+        found |= {f"{node}: {part}", *re.findall(r"'(\w+)[' ]", text)}
+    return found
+
+
 def is_known(span: str) -> bool:
     """Whether something of ours, or of FOREIGN, is called so."""
+    if span.removeprefix("arm_1/") in diagnosed():
+        return True
     name, equals, _ = span.partition(":=")
     if equals:
         return name in launch_arguments()
@@ -197,6 +218,9 @@ def check_ros2(words: list[str]) -> None:
             assert f"{rest[0]}/change_state" in names["service"], rest[0]
         case ["param", "describe"]:
             assert rest[1] in parameters(rest[0].removeprefix("/")), rest
+        case ["param", "set"]:
+            assert rest[1] in parameters(rest[0].removeprefix("/")), rest
+            assert rest[1] in live_parameters(), f"{rest[1]} is read_only"
         case ["pkg" | "security" | "run", _]:
             for word in re.findall(r"reptile_agent\)/([\w/.-]+)", " ".join(words)):
                 assert (ROS / "reptile_agent" / word).exists(), word

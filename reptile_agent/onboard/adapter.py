@@ -92,6 +92,17 @@ class Adapter:
         self._pool = {n: v[rows[cut:]] for n, v in bundle.rehearsal.items()}
         self._judging = Judging(bundle, self.config, judged, seed)
 
+    def succeed(self, before: Adapter) -> None:
+        """Go on where an adapter with another bundle of the same robot stood; that one is closed.
+
+        What it remembered comes along if this one can learn from it, spool and all; what it
+        adapted does not. Neither may be learning.
+        """
+        self.replay.close()
+        self.replay = before.replay.hand_over(self.replay)
+        self.frozen = before.frozen
+        self._newest = before._newest
+
     def remember(self, transition: Transition, number: int = 0) -> None:
         """Append one transition of the robot.
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from reptile_agent.experience import PLAIN, Experience
-from reptile_agent.onboard.spool import SEGMENTS, Spool
+from reptile_agent.onboard.spool import SEGMENTS, Spool, SpoolError
 from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec
 from reptile_agent.transition import Batch, Transition, with_reference
@@ -46,6 +46,7 @@ class Memory:
         reward: str = "",
     ) -> None:
         self._experience, observed = experience, experience.observed(robot)
+        self._of = robot, capacity, experience, reward
         self._replay = Replay(capacity, observed, len(robot.actions))
         self._lock, self._folder = threading.Lock(), folder
         self._spool = None
@@ -72,9 +73,13 @@ class Memory:
         Raises:
             ValueError: it does not fit or is not finite (nothing is stored then).
         """
-        spool = self._spool
         if self._experience.sees_reference:
             transition = with_reference(transition)
+        self._keep(transition)
+
+    def _keep(self, transition: Transition) -> None:
+        """Append one, as the learner sees it."""
+        spool = self._spool
         if spool is not None and spool.gap:
             transition = dataclasses.replace(transition, first=np.ones(1, bool))
         with self._lock:
@@ -110,6 +115,35 @@ class Memory:
         with self._lock:
             return self._replay.latest(count, segment, fields=self._experience.fields)
 
+    def hand_over(self, other: Memory) -> Memory:
+        """A memory made like another one, with this one's place on disk; this one is closed.
+
+        What is remembered goes along if it is of the same kind (fields, and the reward that is
+        learned from), else it is forgotten. A disk that refuses is said; learning goes on.
+
+        Args:
+            other: of the same robot, with nothing on disk.
+        """
+        kept, folder = self._replay.state(), self._folder
+        (_, _, ours, our_reward), (robot, capacity, experience, reward) = self._of, other._of
+        fits = (ours.sees_reference, our_reward) == (experience.sees_reference, reward)
+        self.close()
+        # Its owner may have other limits now, which its head names: written anew.
+        self._forget_on_disk()
+        try:
+            found = Memory(robot, capacity, folder, experience, reward)
+        except (OSError, SpoolError) as error:
+            found = Memory(robot, capacity, None, experience, reward)
+            found._folder = folder
+            found._lose_spool(error)
+        if not fits:
+            return found
+        for at in range(max(0, kept["obs"].shape[1] - capacity), kept["obs"].shape[1]):
+            row = {name: field[:, at] for name, field in kept.items()}
+            row |= {name: row[name].astype(bool) for name in ("first", "terminated")}
+            found._keep(Transition(**row))
+        return found
+
     def close(self) -> None:
         """Let go of the spool; what was written stays."""
         if self._spool is not None:
@@ -124,6 +158,6 @@ class Memory:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
 
-    def _lose_spool(self, error: OSError) -> None:
+    def _lose_spool(self, error: OSError | SpoolError) -> None:
         _log.error("what is remembered is no longer kept on disk: %s; learning goes on", error)
         self.close()

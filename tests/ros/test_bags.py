@@ -24,7 +24,9 @@ TOPICS = {
 def test_what_adapter_node_did_comes_out_of_the_bag(
     start_node, peer, arm_bundle_path, tmp_path, capsys, space, plugin
 ):
-    """With a fault on the way, and adaptations on request with settings of their own."""
+    """With a fault on the way, adaptations on request, and another step size from then on."""
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
     from reptile_agent_msgs.action import Adapt
     from reptile_agent_msgs.msg import AdaptationStatus
     from reptile_agent_msgs.srv import InjectFault
@@ -47,8 +49,13 @@ def test_what_adapter_node_did_comes_out_of_the_bag(
     assert peer.call(InjectFault, space + "mujoco_robot/inject_fault", fault).success
     for steps, start, window in ((3, Adapt.Goal.LAST, 60), (0, "", 0)):
         ask(peer, space, Adapt.Goal(steps=steps, start=start, window=window))
+    slower = Parameter("inner_lr", value=0.03).to_parameter_msg()
+    changed = SetParameters.Request(parameters=[slower])
+    answer = peer.call(SetParameters, space + "adapter_node/set_parameters", changed)
+    assert answer.results[0].successful, answer.results[0].reason
     seen = len(adaptations)
     peer.wait_for(lambda: len(adaptations) >= seen + 5, "adaptations after the fault", 20.0)
+    assert {one.inner_lr for one in adaptations} == {0.1, 0.03}
     recorder.close()
 
     arguments = [str(bag), "--bundle", str(arm_bundle_path), "--seed", "3", "--json"]

@@ -141,7 +141,7 @@ def test_the_policies_allow_what_the_nodes_open_and_nothing_else(
             parameters |= ONE_JOINT
         start_node(f"{NODES[name]}.{name}", {"__ns": namespace}, **parameters)
     variants.append(("policy_node", "/dry"))
-    start_node("reptile_agent_ros.policy_node", {"__ns": "/dry"}, dry_run=True)
+    start_node("reptile_agent_ros.policy_node", {"__ns": "/dry"}, dry_run=True, introspection=True)
     variants.append(("policy_node", "/diver"))
     diver = write_bundle(arm_bundle_path, tmp_path / "diver")
     start_node("reptile_agent_ros.policy_node", {"__ns": "/diver"}, bundle=diver, **PARAMETERS)

@@ -44,6 +44,10 @@ class AdaptAction:
         self._jobs: dict[bytes, Job] = {}
         self._server = _Server(node, self._begin, self._on_cancel)
 
+    def use(self, adapter: Adapter) -> None:
+        """Serve it with another adapter; goals that wait are learned by that one."""
+        self._adapter = adapter
+
     def destroy(self) -> None:
         """Offer it no longer."""
         self._server.destroy()

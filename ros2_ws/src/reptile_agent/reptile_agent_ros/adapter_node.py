@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from reptile_agent.adaptation import MIN_NEW_TRANSITIONS, AdaptationConfig
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.adapted import Adaptation
 from reptile_agent.onboard.adapter import Adapter
-from reptile_agent.onboard.bundle import BundleError
+from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.transition import read_message
 from std_msgs.msg import Header
 
@@ -28,8 +29,11 @@ from reptile_agent_msgs.msg import AdaptationStatus, Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
 from reptile_agent_ros.adapt_action import AdaptAction
+from reptile_agent_ros.adaptation_diagnostics import AdaptationDiagnostics
 from reptile_agent_ros.adapter_services import SPOOL, AdapterServices, state_folder
 from reptile_agent_ros.background import Background, Job
+from reptile_agent_ros.bundle_swap import BundleSwap
+from reptile_agent_ros.live_parameters import LiveParameters
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare_adapter, load_bundle, value
@@ -51,6 +55,10 @@ class AdapterNode(LifecycleNode):
         self._action: AdaptAction | None = None
         self._requests: AdapterServices | None = None
         self._adapter: Adapter | None = None
+        self._swap: BundleSwap[Adapter] | None = None
+        self._timer: Any = None
+        self._diagnostics: AdaptationDiagnostics | None = None
+        self._live = LiveParameters(self, self._bundle_config, self._on_live_parameters)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check the bundle; make publishers, subscriptions and the action."""
@@ -86,18 +94,8 @@ class AdapterNode(LifecycleNode):
     def _configure(self) -> None:
         os.nice(max(0, value(self, 'nice') - os.nice(0)))
         bundle = load_bundle(self)
-        settings = bundle.manifest.adaptation.model_dump()
-        settings |= {
-            name: value(self, name) for name in ('inner_steps', 'inner_lr') if value(self, name)
-        }
         folder = state_folder(value(self, 'state_folder'))
-        self._adapter = Adapter(
-            bundle,
-            AdaptationConfig.model_validate(settings),
-            budget_s=value(self, 'budget_s'),
-            seed=value(self, 'seed'),
-            spool=None if folder is None else folder / SPOOL,
-        )
+        self._adapter = self._new_adapter(bundle, None if folder is None else folder / SPOOL)
         self._start_sha256 = bundle.manifest.start_sha256
         self._references = len(bundle.manifest.robot.references)
         self._version = 0
@@ -116,9 +114,7 @@ class AdapterNode(LifecycleNode):
                 PolicyStatus, 'policy_node/status', self._on_policy_status, LATCHED
             ),
         ]
-        period_s = value(self, 'adapt_period_s')
-        if period_s > 0:
-            self._made.append(self.create_timer(period_s, self._on_timer, clock=self._steady_clock))
+        self._start_timer()
         self._background = Background(lambda what: self.executor.create_task(what))
         self._requests = AdapterServices(
             self,
@@ -134,10 +130,16 @@ class AdapterNode(LifecycleNode):
         self._action = AdaptAction(
             self, self._adapter, self._learn, self._take, lambda: self._active
         )
-        self.get_logger().info(
-            f'bundle {bundle.path}: {self._adapter.config.inner_steps} inner steps of '
-            f'{self._adapter.config.inner_lr:g} every {period_s:g} s, niceness {os.nice(0)}'
+        self._swap = BundleSwap(
+            self, lambda: self._adapter.bundle, self._new_adapter, self._take_bundle
         )
+        self._diagnostics = AdaptationDiagnostics(
+            self,
+            lambda: self._adapter,
+            lambda: self._active,
+            lambda: (self._in_use_version, self._in_use),
+        )
+        self.get_logger().info(f'bundle {bundle.path}: {self._how()}, niceness {os.nice(0)}')
         if folder is not None:
             self.get_logger().info(
                 f'{self._adapter.replay.restored} transitions restored from {folder / SPOOL}, '
@@ -146,18 +148,22 @@ class AdapterNode(LifecycleNode):
 
     def _destroy(self) -> None:
         self._active = False
+        if self._swap is not None:
+            self._swap.destroy()
+            self._swap = None
         if self._background is not None:
             self._background.close()
             self._background = None
         for made in self._made:
-            (self.destroy_timer if hasattr(made, 'cancel') else self.destroy_subscription)(made)
+            self.destroy_subscription(made)
         self._made = []
-        if self._action is not None:
-            self._action.destroy()
-            self._action = None
-        if self._requests is not None:
-            self._requests.destroy()
-            self._requests = None
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+        for name in ('_action', '_requests', '_diagnostics'):
+            if getattr(self, name) is not None:
+                getattr(self, name).destroy()
+                setattr(self, name, None)
         if self._adapter is not None:
             self._adapter.close()
             self._adapter = None
@@ -166,11 +172,65 @@ class AdapterNode(LifecycleNode):
                 self.destroy_publisher(getattr(self, name))
                 delattr(self, name)
 
+    def _new_adapter(self, bundle: Bundle, spool: Path | None = None) -> Adapter:
+        how = self._live.now()
+        config = how.config(bundle.manifest.adaptation)
+        return Adapter(bundle, config, how.budget_s, value(self, 'seed'), spool)
+
+    def _take_bundle(self, adapter: Adapter) -> None:
+        """Learn with another bundle of the same robot; what is being learned is called off."""
+        with self._background.paused():
+            adapter.succeed(self._adapter)
+            self._adapter = adapter
+        self._start_sha256 = self._in_use = adapter.bundle.manifest.start_sha256
+        self._in_use_version, self._published = 0, {}
+        self._new_transitions, self._last_step = 0, -1
+        self._requests.use(adapter)
+        self._action.use(adapter)
+        self._on_live_parameters()
+
+    def _bundle_config(self) -> AdaptationConfig:
+        if self._adapter is None:
+            return AdaptationConfig()
+        return self._adapter.bundle.manifest.adaptation
+
+    def _on_live_parameters(self) -> None:
+        """Adapt as the parameters now say, from the next adaptation on."""
+        adapter = self._adapter
+        if adapter is None:
+            return
+        how = self._live.now()
+        # One assignment: `learn` takes steps and step size from one and the same configuration.
+        adapter.config = how.config(adapter.bundle.manifest.adaptation)
+        adapter.budget_s = how.budget_s
+        self._start_timer()
+        self.get_logger().info(f'from now on {self._how()}')
+
+    def _start_timer(self) -> None:
+        """Adapt every so often, if at all; a period that did not change goes on."""
+        period_ns = round(1e9 * self._live.now().adapt_period_s)
+        if self._timer is not None:
+            if self._timer.timer_period_ns == period_ns:
+                return
+            self.destroy_timer(self._timer)
+            self._timer = None
+        if period_ns:
+            clock = self._steady_clock
+            self._timer = self.create_timer(1e-9 * period_ns, self._on_timer, clock=clock)
+
+    def _how(self) -> str:
+        """How it adapts, in a sentence."""
+        adapter, period_s = self._adapter, self._live.now().adapt_period_s
+        often = f'every {period_s:g} s' if period_s else 'on request'
+        steps = f'{adapter.config.inner_steps} inner steps of {adapter.config.inner_lr:g}'
+        return f'{steps} {often}, within {adapter.budget_s:g} s'
+
     def _header(self) -> Header:
         return Header(stamp=self.get_clock().now().to_msg())
 
     def _on_transition(self, message: TransitionMessage) -> None:
-        if message.start_sha256 != self._start_sha256:
+        self._diagnostics.other_bundle = message.start_sha256 != self._start_sha256
+        if self._diagnostics.other_bundle:
             self.get_logger().error(
                 'transition refused: the policy runs another bundle; give both nodes the same',
                 throttle_duration_sec=5.0,
@@ -218,12 +278,12 @@ class AdapterNode(LifecycleNode):
             self._take(future)
         except LookupError as error:
             # The robot's periods were uneven: what is remembered lies in too many pieces.
-            self.get_logger().warning(f'no adaptation: {error}', throttle_duration_sec=5.0)
+            self._diagnostics.trouble = f'no adaptation: {error}'
+            self.get_logger().warning(self._diagnostics.trouble, throttle_duration_sec=5.0)
         except Exception as error:
             # Whatever it is, the robot goes on with what it has, and so does this node.
-            self.get_logger().error(
-                f'adaptation failed: {type(error).__name__}: {error}', throttle_duration_sec=5.0
-            )
+            self._diagnostics.trouble = f'adaptation failed: {type(error).__name__}: {error}'
+            self.get_logger().error(self._diagnostics.trouble, throttle_duration_sec=5.0)
 
     def _known_in_use(self) -> np.ndarray | None:
         """The parameters that drive the robot; None: this process has not made them."""
@@ -282,29 +342,29 @@ class AdapterNode(LifecycleNode):
             if asked
             else {}
         )
-        self._status.publish(
-            AdaptationStatus(
-                header=self._header(),
-                version=self._version,
-                accepted=verdict.accepted,
-                verdict=verdict.word,
-                reason=verdict.reason,
-                steps=adaptation.loss.size,
-                window=asked.remembered if asked else len(self._adapter.replay),
-                loss=wire.floats(adaptation.loss),
-                live_before=evidence.live_before,
-                live_after=evidence.live_after,
-                rehearsal_before=evidence.rehearsal_start,
-                rehearsal_after=evidence.rehearsal_after,
-                distance=evidence.distance,
-                figure_names=list(verdict.figures),
-                figure_values=list(verdict.figures.values()),
-                tau=adaptation.tau,
-                stop=adaptation.stop,
-                duration_ms=adaptation.duration_ms,
-                **how_to_repeat,
-            )
+        status = AdaptationStatus(
+            header=self._header(),
+            version=self._version,
+            accepted=verdict.accepted,
+            verdict=verdict.word,
+            reason=verdict.reason,
+            steps=adaptation.loss.size,
+            window=asked.remembered if asked else len(self._adapter.replay),
+            loss=wire.floats(adaptation.loss),
+            live_before=evidence.live_before,
+            live_after=evidence.live_after,
+            rehearsal_before=evidence.rehearsal_start,
+            rehearsal_after=evidence.rehearsal_after,
+            distance=evidence.distance,
+            figure_names=list(verdict.figures),
+            figure_values=list(verdict.figures.values()),
+            tau=adaptation.tau,
+            stop=adaptation.stop,
+            duration_ms=adaptation.duration_ms,
+            **how_to_repeat,
         )
+        self._status.publish(status)
+        self._diagnostics.note(status)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -79,6 +79,11 @@ class AdapterServices:
                 )
             )
 
+    def use(self, adapter: Adapter) -> None:
+        """Serve them with another adapter, from now on."""
+        self._adapter = adapter
+        self.load_start()
+
     def destroy(self) -> None:
         """Offer them no longer."""
         for service in self._made:

@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from reptile_agent.onboard import parameters
-from reptile_agent.onboard.bundle import BundleError
+from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.onboard.controller import LATE, Controller, Tick
 from std_msgs.msg import Header
-from std_srvs.srv import Trigger
 
 from reptile_agent_msgs.msg import Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
 from reptile_agent_ros.commands import Commands
+from reptile_agent_ros.control_diagnostics import ControlDiagnostics
+from reptile_agent_ros.introspection import Introspection
 from reptile_agent_ros.joints import parse_joint_map
+from reptile_agent_ros.operator_services import OperatorServices
+from reptile_agent_ros.policy_status import status_message
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.references import References
 from reptile_agent_ros.run import run
-from reptile_agent_ros.settings import (
-    declare_policy,
-    envelope_config,
-    load_bundle,
-    probation_config,
-    value,
-)
+from reptile_agent_ros.settings import declare_policy, load_bundle, make_controller, value
 from reptile_agent_ros.sources import WAITING, Sources
 
 STATUS_PERIOD_S = 0.2
@@ -50,6 +48,16 @@ class PolicyNode(LifecycleNode):
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._active = False
         self._made: list = []
+        self._operator = OperatorServices(
+            self,
+            lambda: self._active,
+            lambda: self._controller,
+            self._make_controller,
+            self._begin,
+            self._changed,
+            self._take_bundle,
+        )
+        self._parts: list = []
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check the bundle; make publishers, subscriptions and services."""
@@ -92,18 +100,17 @@ class PolicyNode(LifecycleNode):
         joint_map = parse_joint_map(value(self, 'joint_map'))
         self._sources = Sources(self, robot, joint_map, self._now_s, self._made)
         self._references = References(self, robot, joint_map, self._now_s, self._made)
-        self._controller = Controller(
-            bundle,
-            envelope_config(self, self._sources.elsewhere),
-            probation_config(self),
-            seed=value(self, 'seed'),
-        )
-        self._start_sha256 = bundle.manifest.start_sha256
-        self._sha256 = self._start_sha256
-        self._errors = [math.nan] * ERROR_TICKS
+        self._use(self._make_controller(bundle))
         self._last_tick_s, self._excused = -math.inf, False
         self._said = ''
 
+        self._diagnostics = ControlDiagnostics(
+            self, robot, self._sources.elsewhere, self._status_message, self._ages_s
+        )
+        self._parts.append(self._diagnostics)
+        self._introspection = Introspection(self, robot) if value(self, 'introspection') else None
+        self._parts += [self._introspection] if self._introspection else []
+        self._operator.offer()
         self._commands = Commands(self, robot, joint_map)
         self._transitions = self.create_publisher(TransitionMessage, '~/transition', 50)
         self._status = self.create_publisher(PolicyStatus, '~/status', LATCHED)
@@ -111,8 +118,6 @@ class PolicyNode(LifecycleNode):
             self.create_subscription(
                 Parameters, 'adapter_node/parameters', self._on_parameters, LATCHED
             ),
-            self.create_service(Trigger, '~/reset', self._on_reset),
-            self.create_service(Trigger, '~/rollback', self._on_rollback),
             self.create_timer(robot.control_period_s, self._on_tick, clock=self._steady_clock),
             self.create_timer(STATUS_PERIOD_S, self._publish_status, clock=self._steady_clock),
         ]
@@ -121,8 +126,20 @@ class PolicyNode(LifecycleNode):
             f'{bundle.start.size} parameters, start {self._start_sha256[:12]}'
         )
 
+    def _make_controller(self, bundle: Bundle) -> Controller:
+        return make_controller(self, bundle, self._sources.elsewhere)
+
+    def _use(self, controller: Controller) -> None:
+        """Control with a bundle's start."""
+        self._controller = controller
+        self._start_sha256 = self._sha256 = controller.bundle.manifest.start_sha256
+        self._errors = [math.nan] * ERROR_TICKS
+
     def _destroy(self) -> None:
         self._active = False
+        for part in (self._operator, *self._parts):
+            part.destroy()
+        self._parts = []
         for made in self._made:
             if hasattr(made, 'cancel'):
                 self.destroy_timer(made)
@@ -148,6 +165,8 @@ class PolicyNode(LifecycleNode):
         if self._active and command is not None:
             self._commands.send(command)
         self._controller.reset()
+        self._operator.hold_on()
+        self._diagnostics.ticks.forget()
         self._sources.forget()
         self._references.begin()
 
@@ -160,6 +179,9 @@ class PolicyNode(LifecycleNode):
 
     def _now_s(self) -> float:
         return self._steady_clock.now().nanoseconds * 1e-9
+
+    def _ages_s(self) -> np.ndarray:
+        return self._now_s() - self._sources.received_s
 
     def _header(self) -> Header:
         return Header(stamp=self.get_clock().now().to_msg())
@@ -193,6 +215,7 @@ class PolicyNode(LifecycleNode):
         if waiting:  # Before all was measured nothing moves, and nothing is wrong yet.
             self._say(waiting)
             return
+        self._diagnostics.ticks.note(now_s)
         if self._was_held_up(now_s):
             return
         if sources.error:
@@ -202,6 +225,9 @@ class PolicyNode(LifecycleNode):
         tick = controller.tick(now_s, sources.obs, sources.received_s, reference)
         if tick.command is not None:
             self._commands.send(tick.command)
+        if self._introspection is not None:
+            age_s = now_s - sources.received_s.min()
+            self._introspection.publish(sources.obs, reference, tick, controller, age_s)
         self._report(tick, version, rollbacks)
 
     def _was_held_up(self, now_s: float) -> bool:
@@ -234,9 +260,15 @@ class PolicyNode(LifecycleNode):
                 f'{controller.probation.reason}'
             )
         if controller.version != version or controller.rollbacks != rollbacks:
-            self._sha256 = parameters.sha256(controller.policy.parameters)
-            self._publish_status()
+            self._changed()
         self._say(controller.reason)
+
+    def _changed(self) -> None:
+        """Say what drives now."""
+        self._sha256 = parameters.sha256(self._controller.policy.parameters)
+        if self._active and not self._sources.waiting():
+            self._say(self._controller.reason)
+        self._publish_status()
 
     def _say(self, reason: str) -> None:
         """Log a new reason once, and publish it."""
@@ -250,42 +282,26 @@ class PolicyNode(LifecycleNode):
             self._publish_status()
 
     def _publish_status(self) -> None:
-        controller = self._controller
-        seen = [error for error in self._errors if math.isfinite(error)]
-        self._status.publish(
-            PolicyStatus(
-                header=self._header(),
-                mode=controller.mode if self._active else PolicyStatus.INACTIVE,
-                reason=self._said,
-                dry_run=self._commands.dry_run,
-                parameters_version=controller.version,
-                parameters_sha256=self._sha256,
-                probation=controller.probation.outcome,
-                ticks=controller.ticks,
-                missed=controller.missed,
-                clamps=controller.envelope.clamps,
-                clamps_by_action=controller.envelope.clamps_by_action.tolist(),
-                rollbacks=controller.rollbacks,
-                fallbacks=controller.fallbacks,
-                fallback_failures=controller.fallback.failures,
-                tracking_error=sum(seen) / len(seen) if seen else math.nan,
-            )
+        self._status.publish(self._status_message())
+
+    def _status_message(self) -> PolicyStatus:
+        inactive = {} if self._active else {'mode': PolicyStatus.INACTIVE}
+        return status_message(
+            self._controller,
+            self._header(),
+            self._errors,
+            reason=self._said,
+            dry_run=self._commands.dry_run,
+            parameters_sha256=self._sha256,
+            **inactive,
         )
 
-    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _take_bundle(self, controller: Controller) -> None:
+        """Hold, and begin anew with another bundle's start, where the robot then stands."""
         self._begin()
-        response.success, response.message = True, 'fallback released'
-        return response
-
-    def _on_rollback(
-        self, request: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        self._controller.back_to_start()
-        self._sha256 = self._start_sha256
-        response.success = True
-        response.message = "on the bundle's start; ~/reset lets adapted parameters in again"
+        self._use(controller)
+        self._references.renew(controller.bundle.manifest.robot)
         self._publish_status()
-        return response
 
 
 def main(args: list[str] | None = None) -> None:

@@ -47,30 +47,40 @@ class References:
         self._columns = robot.reference_columns
         self._is_given = False
         name, pairs = value(node, 'reference_interface'), value(node, 'reference_twist')
-        self._track: Track | twist.TwistTrack
+        self._make: Callable[[RobotSpec], Track | twist.TwistTrack]
         if name == 'trajectory':
             if pairs:
                 raise ValueError(
                     "reference_twist is set and reference_interface is 'trajectory'; set it to "
                     'twist or twist_stamped, or leave reference_twist unset'
                 )
-            self._track = Track(robot, joint_map)
+            self._make = lambda robot: Track(robot, joint_map)
             # Twice: a latched subscription does not hear publishers that do not latch, and only
             # a latched one hears what was published before it came. Hearing twice does no harm.
             kind, profiles = JointTrajectory, (qos.LATCHED, qos.NEWEST)
         elif name in twist.KINDS:
-            self._track = twist.TwistTrack(robot, pairs, value(node, 'reference_timeout_s'))
+            timeout_s = value(node, 'reference_timeout_s')
+            self._make = lambda robot: twist.TwistTrack(robot, pairs, timeout_s)
             kind, profiles = twist.KINDS[name], (qos.NEWEST,)
         else:
             raise ValueError(
                 f"reference_interface is '{name}'; set trajectory, twist or twist_stamped"
             )
+        self._track = self._make(robot)
         for profile in profiles:
             made.append(qos.subscribe(node, kind, TOPIC, self._on_message, profile))
 
     def begin(self) -> None:
         """Follow anew: what still runs, or else the place that will be measured."""
         self._is_given = self._track.goes_on(self._now_s())
+
+    def renew(self, robot: RobotSpec) -> None:
+        """Follow nothing of before, and from now on within the limits that another bundle gives.
+
+        Args:
+            robot: the same, with limits as strict or stricter.
+        """
+        self._track, self._is_given = self._make(robot), False
 
     def ahead(self, now_s: float, obs: np.ndarray, horizon: int) -> np.ndarray:
         """The reference of the next `horizon` control periods, float32 [horizon, ref_dim].

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from reptile_agent.adaptation import ADAPT_PERIOD_S
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.controller import Controller
 from reptile_agent.onboard.envelope import EnvelopeConfig
 from reptile_agent.probation import ProbationConfig
 
@@ -23,6 +24,7 @@ def declare(
     description: str,
     *,
     between: tuple[float, float] | None = None,
+    live: bool = False,
 ) -> None:
     """Declare one parameter.
 
@@ -32,8 +34,9 @@ def declare(
         default: value, or Parameter.Type for one that is empty unless set.
         description: a sentence with the unit.
         between: smallest and largest value allowed.
+        live: whether it may change while the node runs; all others are read_only.
     """
-    descriptor = ParameterDescriptor(description=description, read_only=True)
+    descriptor = ParameterDescriptor(description=description, read_only=not live)
     if between is not None and isinstance(default, int):
         low, high = between
         descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
@@ -63,6 +66,12 @@ def declare_bundle(node: Node) -> None:
         '',
         'File of the public key that the bundle must be signed for (reptile-agent sign); empty: '
         'signatures are not looked at.',
+    )
+    declare(
+        node,
+        'bundles_folder',
+        '',
+        'Folder of the bundles that ~/load_bundle may load by name, absolute; empty: none.',
     )
 
 
@@ -100,6 +109,13 @@ def declare_policy(node: Node) -> None:
         False,
         'Do everything but command the robot, and publish what would be sent on ~/dry_run; '
         'transitions are not published: nothing can be learned from them.',
+    )
+    declare(
+        node,
+        'introspection',
+        False,
+        'Publish the insides of every control period on ~/introspection/names and '
+        '~/introspection/values.',
     )
     declare(
         node,
@@ -259,6 +275,22 @@ def probation_config(node: Node) -> ProbationConfig:
     )
 
 
+def make_controller(node: Node, bundle: Bundle, sources: Mapping[str, str]) -> Controller:
+    """What drives the robot with a bundle, as policy_node's parameters ask for.
+
+    Args:
+        node: whose parameters they are.
+        bundle: verified.
+        sources: where signals are measured, for reasons; by signal.
+
+    Raises:
+        ValueError: a value is out of its range.
+        LookupError: there is no such fallback.
+    """
+    envelope, probation = envelope_config(node, sources), probation_config(node)
+    return Controller(bundle, envelope, probation, seed=value(node, 'seed'))
+
+
 def declare_adapter(node: Node) -> None:
     """Parameters of adapter_node."""
     declare_bundle(node)
@@ -266,8 +298,9 @@ def declare_adapter(node: Node) -> None:
         node,
         'adapt_period_s',
         ADAPT_PERIOD_S,
-        'Time from one adaptation to the next [s]; 0: only on request.',
+        'Time from one adaptation to the next [s]; 0: only on request; else 0.01 and more.',
         between=(0.0, 3600.0),
+        live=True,
     )
     declare(
         node,
@@ -275,9 +308,10 @@ def declare_adapter(node: Node) -> None:
         0.2,
         'An adaptation takes no further step after so long [s].',
         between=(0.001, 60.0),
+        live=True,
     )
-    declare(node, 'inner_steps', 0, "k; 0: the bundle's.", between=(0, 1000))
-    declare(node, 'inner_lr', 0.0, "Step size; 0: the bundle's.", between=(0.0, 10.0))
+    declare(node, 'inner_steps', 0, "k; 0: the bundle's.", between=(0, 1000), live=True)
+    declare(node, 'inner_lr', 0.0, "Step size; 0: the bundle's.", between=(0.0, 10.0), live=True)
     declare(
         node,
         'state_folder',
