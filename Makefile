@@ -63,6 +63,9 @@ lint: venv ## style, types, and which way imports point
 	@$(ENV); ruff format --check .
 	@$(ENV); pyright
 	@$(ENV); lint-imports
+	@# As `colcon test` does, which runs tests/ros behind them.
+	@$(ENV); for package in reptile_agent reptile_agent_mujoco; do \
+		(cd ros2_ws/src/$$package && python -m pytest -q test); done
 
 test: venv workspace lint ## all of the above, then the tests
 	@$(SOURCED); pytest -n 2 --dist loadgroup -rs -m 'not ros'

@@ -26,6 +26,8 @@ setup(
         (f'share/{package}/bundle/arm', sorted(glob('bundle/arm/*'))),
     ],
     install_requires=['setuptools'],
+    # Without it `colcon test` finds no pytest to run.
+    extras_require={'test': ['pytest']},
     zip_safe=True,
     maintainer='reptile-agent developers',
     maintainer_email='maintainers@example.org',

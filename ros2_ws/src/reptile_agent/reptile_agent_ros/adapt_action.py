@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+import math
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from reptile_agent.onboard.adapted import Adaptation
 from reptile_agent.onboard.adapter import Adapter
-
 from reptile_agent_msgs.action import Adapt
 from reptile_agent_ros.background import Job
 

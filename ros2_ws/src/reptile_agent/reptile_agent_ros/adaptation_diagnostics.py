@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from rclpy.node import Node
 from reptile_agent.onboard.adapter import Adapter
-
 from reptile_agent_msgs.msg import AdaptationStatus
-from reptile_agent_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from reptile_agent_ros.diagnostics import Diagnostics, ERROR, OK, WARN
 
 HARMLESS = ('accepted', 'not_better', 'plans_worse', 'cancelled')
 """Verdicts after which there is nothing to do, however often they come (docs/deploy.md)."""

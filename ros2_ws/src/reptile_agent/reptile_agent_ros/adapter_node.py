@@ -8,35 +8,34 @@ executor's (docs/decisions/24), so that whoever wants to end that is heard at on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from reptile_agent.adaptation import MIN_NEW_TRANSITIONS, AdaptationConfig
+from reptile_agent.adaptation import AdaptationConfig, MIN_NEW_TRANSITIONS
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.adapted import Adaptation
 from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.transition import read_message
-from std_msgs.msg import Header
-
 from reptile_agent_msgs.msg import AdaptationStatus, Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
 from reptile_agent_ros.adapt_action import AdaptAction
 from reptile_agent_ros.adaptation_diagnostics import AdaptationDiagnostics
-from reptile_agent_ros.adapter_services import SPOOL, AdapterServices, state_folder
+from reptile_agent_ros.adapter_services import AdapterServices, SPOOL, state_folder
 from reptile_agent_ros.background import Background, Job
 from reptile_agent_ros.bundle_swap import BundleSwap
 from reptile_agent_ros.live_parameters import LiveParameters
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare_adapter, load_bundle, value
+from std_msgs.msg import Header
 
 REMEMBERED = 32
 """Published parameters kept, to know those that the policy says it uses."""

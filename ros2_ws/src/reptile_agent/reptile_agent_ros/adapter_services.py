@@ -35,7 +35,9 @@ def state_folder(given: str) -> Path | None:
         return None
     folder = Path(given)
     if not folder.is_absolute():
-        raise ValueError(f"state_folder is '{given}'; give an absolute path, or '' to keep nothing")
+        raise ValueError(
+            f"state_folder is '{given}'; give an absolute path, or '' to keep nothing"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / SPOOL).is_symlink():
         raise ValueError(f'{folder / SPOOL} is a link and may lead elsewhere; remove it')

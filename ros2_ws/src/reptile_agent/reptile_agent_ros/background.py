@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+import threading
 from typing import Any
 
 
@@ -16,7 +16,7 @@ class Job:
     """What is to be done, and by whom what comes of it is taken."""
 
     work: Callable[[threading.Event], Any]
-    """Called in the thread; is to end soon after the event is set, which may be before it began."""
+    """Called in the thread; to end soon after the event is set, which may be before it began."""
     done: Callable[[Future], None]
     """Called on the executor's thread with what `work` returned or raised."""
     stop: threading.Event = field(default_factory=threading.Event)

@@ -16,7 +16,6 @@ from typing import Any, Generic, TypeVar
 from rclpy.node import Node
 from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.onboard.exchange import find_in, objection
-
 from reptile_agent_msgs.srv import LoadBundle
 from reptile_agent_ros.answers import create_late_service
 from reptile_agent_ros.background import Background, Job

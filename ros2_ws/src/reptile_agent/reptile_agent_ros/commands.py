@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 from builtin_interfaces.msg import Duration as DurationMessage
 from geometry_msgs.msg import TwistStamped
+import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
 from reptile_agent.spec import RobotSpec
-from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
-
 from reptile_agent_ros import qos
 from reptile_agent_ros.settings import value
 from reptile_agent_ros.twist import KINDS, TwistCommand
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 
 class Commands:

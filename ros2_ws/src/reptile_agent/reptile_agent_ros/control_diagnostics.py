@@ -1,17 +1,16 @@
-"""What policy_node says of itself on `/diagnostics`: whether control keeps time, and who drives."""
+"""What policy_node says of itself on `/diagnostics`: does control keep time, and who drives."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+import math
 
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from reptile_agent.spec import RobotSpec
-
 from reptile_agent_msgs.msg import PolicyStatus
-from reptile_agent_ros.diagnostics import ERROR, OK, STALE, WARN, Diagnostics
+from reptile_agent_ros.diagnostics import Diagnostics, ERROR, OK, STALE, WARN
 from reptile_agent_ros.sources import WAITING
 
 WINDOW_S = 3.0

@@ -11,7 +11,6 @@ import numpy as np
 from rclpy.node import Node
 from reptile_agent.onboard.controller import Controller, Tick
 from reptile_agent.spec import RobotSpec
-
 from reptile_agent_ros.qos import LATCHED, NEWEST_SENSOR
 
 try:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from reptile_agent.spec import Quantity, RobotSpec
-from sensor_msgs.msg import JointState
-
 from reptile_agent_ros.fields import split_pairs
+from sensor_msgs.msg import JointState
 
 MAX_ORDERS = 16
 """Orders of names that are remembered: what comes from outside may not fill the memory."""
@@ -77,7 +76,7 @@ class JointReader:
         twice = sorted({name for name in theirs if theirs.count(name) > 1})
         if twice:
             raise ValueError(
-                f"joint_map leads two of the bundle's joints to {twice}; map each to one of its own"
+                f"joint_map leads two of the bundle's joints to {twice}; give each its own"
             )
         self._orders: dict[tuple[str, ...], list[_Picks]] = {}
         self.obs = np.full(len(robot.observations), np.nan, np.float32)

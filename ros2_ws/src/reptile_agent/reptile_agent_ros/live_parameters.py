@@ -5,16 +5,15 @@ A change takes effect at the next adaptation; the one that runs ends as it began
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+import math
 
 from pydantic import ValidationError
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from reptile_agent.adaptation import AdaptationConfig
-
 from reptile_agent_ros.settings import value
 
 MIN_PERIOD_S = 0.01

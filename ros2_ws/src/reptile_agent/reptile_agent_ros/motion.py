@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+import math
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
 from geometry_msgs.msg import Quaternion
 from nav_msgs.msg import Odometry
+import numpy as np
 from reptile_agent.spec import RobotSpec
 from sensor_msgs.msg import Imu
 

@@ -8,7 +8,6 @@ from rclpy.node import Node
 from rclpy.service import Service
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.controller import Controller
-
 from reptile_agent_ros.answers import create_trigger
 from reptile_agent_ros.bundle_swap import BundleSwap
 

@@ -14,9 +14,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle, BundleError
-from reptile_agent.onboard.controller import LATE, Controller, Tick
-from std_msgs.msg import Header
-
+from reptile_agent.onboard.controller import Controller, LATE, Tick
 from reptile_agent_msgs.msg import Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from reptile_agent_ros import wire
@@ -30,7 +28,8 @@ from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.references import References
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare_policy, load_bundle, make_controller, value
-from reptile_agent_ros.sources import WAITING, Sources
+from reptile_agent_ros.sources import Sources, WAITING
+from std_msgs.msg import Header
 
 STATUS_PERIOD_S = 0.2
 LAST_COMMAND_S = 0.5
@@ -87,7 +86,7 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End, from whatever state; the last command reaches the robot before this node is gone."""
+        """End, from whatever state; the last command reaches the robot before the node is gone."""
         if self._active:
             self._stop()
             self._commands.wait(LAST_COMMAND_S)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+import math
 
 from reptile_agent.onboard.controller import Controller
-from std_msgs.msg import Header
-
 from reptile_agent_msgs.msg import PolicyStatus
+from std_msgs.msg import Header
 
 
 def status_message(

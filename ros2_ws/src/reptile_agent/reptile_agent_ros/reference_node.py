@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from builtin_interfaces.msg import Duration
+import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
-
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare, value
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 POINT_PERIOD_S = 0.2
 """Time between two points of the trajectory; velocities go with them."""

@@ -9,11 +9,10 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 from reptile_agent.spec import RobotSpec
-from trajectory_msgs.msg import JointTrajectory
-
 from reptile_agent_ros import qos, twist
 from reptile_agent_ros.settings import value
 from reptile_agent_ros.track import Track
+from trajectory_msgs.msg import JointTrajectory
 
 TOPIC = 'reference'
 SAY_AGAIN_S = 1.0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
 import gc
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError

@@ -199,7 +199,7 @@ def declare_motion(node: Node) -> None:
         node,
         'imu_signals',
         Parameter.Type.STRING_ARRAY,
-        "Signals that come from sensor_msgs/Imu on imu: 'yaw.velocity=angular_velocity.z'. Fields: "
+        "Signals taken from sensor_msgs/Imu on imu: 'yaw.velocity=angular_velocity.z'; fields: "
         'angular_velocity and linear_acceleration .x .y .z, along the axes of header.frame_id; '
         'orientation .roll .pitch .yaw .x .y .z .w.',
     )

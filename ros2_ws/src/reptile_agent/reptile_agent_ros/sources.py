@@ -8,13 +8,12 @@ from typing import Any
 
 from rclpy.node import Node
 from reptile_agent.spec import RobotSpec
-from sensor_msgs.msg import JointState
-
 from reptile_agent_ros import qos
 from reptile_agent_ros.fields import match
 from reptile_agent_ros.joints import JointReader
-from reptile_agent_ros.motion import IMU, ODOMETRY, MotionReader
+from reptile_agent_ros.motion import IMU, MotionReader, ODOMETRY
 from reptile_agent_ros.settings import value
+from sensor_msgs.msg import JointState
 
 JOINTS = 'joint_states'
 WAITING = 'waiting for '

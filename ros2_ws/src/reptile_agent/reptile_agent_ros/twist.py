@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from geometry_msgs.msg import Twist, TwistStamped
+import numpy as np
 from reptile_agent.spec import RobotSpec, Signal
-
 from reptile_agent_ros.fields import match_all
 
 KINDS: dict[str, type] = {'twist': Twist, 'twist_stamped': TwistStamped}

@@ -7,10 +7,9 @@ import array
 import numpy as np
 from reptile_agent.onboard import parameters
 from reptile_agent.transition import Transition
-from std_msgs.msg import Header
-
 from reptile_agent_msgs.msg import Parameters
 from reptile_agent_msgs.msg import Transition as TransitionMessage
+from std_msgs.msg import Header
 
 
 def floats(values: np.ndarray) -> array.array:

@@ -1,5 +1,6 @@
-"""Commands as controllers of ros2_control take them, turned into actions; what does not fit is
-refused whole.
+"""Commands as controllers of ros2_control take them, turned into actions.
+
+What does not fit is refused whole.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class CommandReader:
                 raise RefusedError(
                     'length',
                     f'the last point of a trajectory has {len(values)} {field} for {len(names)} '
-                    f"joints, and '{signal.joint}' is commanded by {signal.quantity}; fill {field}",
+                    f"joints, and '{signal.joint}' is commanded by {signal.quantity}; fill it",
                 )
             action.append(values[names.index(signal.joint)])
         return self._finite(np.asarray(action, np.float64))

@@ -6,12 +6,12 @@ Publishes `joint_states`; obeys `forward_command_controller/commands` or
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 import gc
 import math
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,13 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data, QoSProfile
 from rclpy.time import Time
 from reptile_agent.spec import RobotSpec
+from reptile_agent_msgs.srv import InjectFault
+from reptile_agent_mujoco.commands import CommandReader, RefusedError
+from reptile_agent_mujoco.parameters import declare
+from reptile_agent_mujoco.simulated_robot import SimulatedRobot
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from sim import registry
@@ -29,11 +33,6 @@ from sim.backends.batch import UnstableError
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
-
-from reptile_agent_msgs.srv import InjectFault
-from reptile_agent_mujoco.commands import CommandReader, RefusedError
-from reptile_agent_mujoco.parameters import declare
-from reptile_agent_mujoco.simulated_robot import SimulatedRobot
 
 MAX_CATCH_UP_TICKS = 10
 """Most ticks simulated at once after a delay; what is beyond is lost, and said."""
@@ -118,8 +117,8 @@ class MujocoRobot(Node):
             self._origin_s += lost * self._tick_s
             self._tell(
                 'behind',
-                f'the simulation fell {lost * self._tick_s:.3f} s behind real time; lower the load '
-                'or publish_rate_hz',
+                f'the simulation fell {lost * self._tick_s:.3f} s behind real time; lower the '
+                'load or publish_rate_hz',
             )
             due = MAX_CATCH_UP_TICKS
         self._ticks += due

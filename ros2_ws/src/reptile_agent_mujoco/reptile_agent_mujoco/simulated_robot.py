@@ -1,4 +1,4 @@
-"""The robot behind the topics: one simulated variant that obeys, holds still and breaks on request.
+"""The robot behind the topics: one simulated variant that obeys, holds still and breaks.
 
 Knows nothing of ROS and nothing of wall-clock time.
 """
