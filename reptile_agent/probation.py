@@ -8,11 +8,12 @@ time.
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 Outcome = Literal["none", "watching", "passed", "rolled_back"]
 
@@ -54,8 +55,6 @@ class _Record:
         self._good: deque[float] = deque(maxlen=config.baseline_ticks)
         self._long: deque[float] = deque(maxlen=config.anchor_ticks)
         self._new: list[float] = []
-        self.spread = 0.0
-        """Standard deviation over the longer time, as it was when the watch began."""
 
     @property
     def full(self) -> bool:
@@ -74,9 +73,13 @@ class _Record:
         """Means just before and over the longer time; none where nothing was seen."""
         return (sum(window) / len(window) for window in (self._good, self._long) if window)
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the longer time."""
+        return float(np.std(self._long)) if self._long else 0.0
+
     def begin(self) -> None:
         self._new.clear()
-        self.spread = statistics.pstdev(self._long) if len(self._long) > 1 else 0.0
 
     def good(self, value: float) -> None:
         self._good.append(value)
@@ -105,6 +108,8 @@ class Probation:
         """Why the last were taken back, in a sentence."""
         self._errors, self._rewards = _Record(self.config), _Record(self.config)
         self._watched = self._unjudged = 0
+        self._spread = 0.0
+        """Of the rewards, as it was when the watch began."""
         self._cooldown = 0
         self._failures = 0
 
@@ -123,6 +128,7 @@ class Probation:
         self.outcome, self._watched, self._unjudged = "watching", 0, 0
         self._errors.begin()
         self._rewards.begin()
+        self._spread = self._rewards.spread
 
     def fail(self, reason: str = "the robot fell back or stopped") -> None:
         """What is watched must go: no new parameters for a while."""
@@ -191,7 +197,7 @@ class Probation:
 
     def _reward_fall(self) -> str:
         """How the reward is much less than before; empty where it is not."""
-        config, now, spread = self.config, self._rewards.watched, self._rewards.spread
+        config, now, spread = self.config, self._rewards.watched, self._spread
         for before in self._rewards.before:
             if not now >= before - config.reward_margin * spread - config.reward_floor * abs(
                 before

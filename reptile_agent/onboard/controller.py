@@ -94,6 +94,11 @@ class Controller:
         return "; ".join(filter(None, (self.envelope.fault, self.fallback.error)))
 
     @property
+    def frozen(self) -> bool:
+        """Whether `back_to_start` keeps adapted parameters out, until `reset`."""
+        return self._frozen
+
+    @property
     def mode(self) -> str:
         """`active`, or `fallback` while that is latched."""
         return "fallback" if self.envelope.fault else "active"

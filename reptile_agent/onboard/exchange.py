@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from reptile_agent.onboard.checks import BundleError
+from reptile_agent.onboard.manifest import Manifest
 from reptile_agent.spec import RobotSpec, Signal
 
 MAX_NAME = 255
@@ -37,11 +38,21 @@ def find_in(folder: Path, name: str) -> Path:
     return path
 
 
-def objection(old: RobotSpec, new: RobotSpec) -> str:
-    """What of another robot does not fit the one that is driven, in a sentence; empty: it fits.
+def objection(old: Manifest, new: Manifest) -> str:
+    """What of another bundle does not fit the one that drives, in a sentence; empty: it fits.
 
-    Signals, units and the period must be the same, and no limit may be looser.
+    Signals, units and the period must be the same, and no limit may be looser, those of the trust
+    region included.
     """
+    for limit in ("max_distance", "max_layer_distance"):
+        their, our = getattr(new.adaptation, limit), getattr(old.adaptation, limit)
+        if _or_none(their) > _or_none(our):
+            return f"its trust region is wider: {limit} {their}, not {our}"
+    return robot_objection(old.robot, new.robot)
+
+
+def robot_objection(old: RobotSpec, new: RobotSpec) -> str:
+    """The same of a robot alone."""
     if new.name != old.name:
         return f"its robot is '{new.name}', the present one '{old.name}'"
     if new.control_period_s != old.control_period_s:
@@ -57,6 +68,10 @@ def objection(old: RobotSpec, new: RobotSpec) -> str:
     return ""
 
 
+def _or_none(limit: float | None) -> float:
+    return math.inf if limit is None else limit
+
+
 def _signal_objection(old: Signal, new: Signal) -> str:
     ours, theirs = (signal.model_dump(exclude=LIMITS) for signal in (old, new))
     for what, our in ours.items():
@@ -68,7 +83,7 @@ def _signal_objection(old: Signal, new: Signal) -> str:
         return f"limits [{new.low:g}, {new.high:g}] have no zero, which holds the robot"
     for limit in ("max_rate", "max_acceleration"):
         their, our = getattr(new, limit), getattr(old, limit)
-        if (math.inf if their is None else their) > (math.inf if our is None else our):
+        if _or_none(their) > _or_none(our):
             return f"{limit} {their} is looser than {our}"
     if new.may_rest and not old.may_rest:
         return "it may rest, and may not now"

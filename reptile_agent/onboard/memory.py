@@ -119,7 +119,8 @@ class Memory:
         """A memory made like another one, with this one's place on disk; this one is closed.
 
         What is remembered goes along if it is of the same kind (fields, and the reward that is
-        learned from), else it is forgotten. A disk that refuses is said; learning goes on.
+        learned from). Else it stays on disk, for a node that is started with the old kind again,
+        and what comes is not kept across restarts. A disk that refuses is said; learning goes on.
 
         Args:
             other: of the same robot, with nothing on disk.
@@ -128,7 +129,15 @@ class Memory:
         (_, _, ours, our_reward), (robot, capacity, experience, reward) = self._of, other._of
         fits = (ours.sees_reference, our_reward) == (experience.sees_reference, reward)
         self.close()
-        # Its owner may have other limits now, which its head names: written anew.
+        if not fits:
+            if folder is not None:
+                _log.warning(
+                    "what is remembered is of another kind than the new bundle learns from: it "
+                    "stays in %s, and what comes is not kept there",
+                    folder,
+                )
+            return other
+        # It may hold more or fewer now: written anew.
         self._forget_on_disk()
         try:
             found = Memory(robot, capacity, folder, experience, reward)
@@ -136,8 +145,6 @@ class Memory:
             found = Memory(robot, capacity, None, experience, reward)
             found._folder = folder
             found._lose_spool(error)
-        if not fits:
-            return found
         for at in range(max(0, kept["obs"].shape[1] - capacity), kept["obs"].shape[1]):
             row = {name: field[:, at] for name, field in kept.items()}
             row |= {name: row[name].astype(bool) for name in ("first", "terminated")}

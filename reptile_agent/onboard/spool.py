@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from reptile_agent.atomic import atomic_write
+from reptile_agent.onboard.exchange import LIMITS
 from reptile_agent.spec import RobotSpec
 from reptile_agent.transition import Transition
 
@@ -239,8 +240,13 @@ def _locked(folder: Path) -> int:
 
 
 def owner_hash(robot: RobotSpec, kind: str) -> bytes:
-    """32 bytes that name a robot: its signals with their units and order, its control period."""
-    return hashlib.sha256((robot.model_dump_json() + kind).encode()).digest()
+    """32 bytes that name a robot: its signals with their units and order, its control period.
+
+    Not their limits: a bundle with stricter ones is of the same robot.
+    """
+    roles = ("observations", "actions", "references")
+    named = robot.model_dump_json(exclude={role: {"__all__": LIMITS} for role in roles})
+    return hashlib.sha256((named + kind).encode()).digest()
 
 
 def _record_type(obs: int, act: int) -> np.dtype:

@@ -8,7 +8,7 @@ import pytest
 from reptile_agent.experience import PLAIN, Experience
 from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.checks import BundleError
-from reptile_agent.onboard.exchange import find_in, objection
+from reptile_agent.onboard.exchange import find_in, objection, robot_objection
 from reptile_agent.onboard.memory import Memory
 from reptile_agent.spec import RobotSpec
 from reptile_agent.transition import Transition
@@ -28,10 +28,10 @@ def changed(robot: RobotSpec, role: str, **fields: object) -> RobotSpec:
 
 
 def test_the_same_robot_and_stricter_limits_fit(robot):
-    assert objection(robot, robot) == ""
+    assert robot_objection(robot, robot) == ""
     low, high = robot.actions[0].low, robot.actions[0].high
     stricter = {"low": low / 2, "high": high / 2, "max_rate": 0.1, "max_acceleration": 1.0}
-    assert objection(robot, changed(robot, "actions", **stricter)) == ""
+    assert robot_objection(robot, changed(robot, "actions", **stricter)) == ""
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,27 @@ def test_the_same_robot_and_stricter_limits_fit(robot):
     ],
 )
 def test_any_other_robot_is_refused_by_what_is_other(robot, change, sentence):
-    assert sentence in objection(robot, change(robot))
+    assert sentence in robot_objection(robot, change(robot))
+
+
+@pytest.mark.parametrize("limit", ["max_distance", "max_layer_distance"])
+@pytest.mark.parametrize("wider", [1e9, None])
+def test_a_wider_trust_region_is_refused_and_a_narrower_one_fits(arm_bundle, limit, wider):
+    manifest = arm_bundle.manifest
+
+    def with_limit(value: float | None):
+        adaptation = manifest.adaptation.model_copy(update={limit: value})
+        return manifest.model_copy(update={"adaptation": adaptation})
+
+    assert objection(manifest, manifest) == ""
+    assert f"its trust region is wider: {limit} {wider}" in objection(manifest, with_limit(wider))
+    assert objection(manifest, with_limit(1e-6)) == ""
 
 
 def test_what_holds_the_robot_stays_within_the_limits(robot):
     moves = changed(robot, "actions", quantity="velocity", unit="rad/s", low=-1.0, high=1.0)
-    assert objection(moves, changed(moves, "actions", high=0.0)) == ""
-    assert "no zero, which holds" in objection(moves, changed(moves, "actions", low=0.1))
+    assert robot_objection(moves, changed(moves, "actions", high=0.0)) == ""
+    assert "no zero, which holds" in robot_objection(moves, changed(moves, "actions", low=0.1))
 
 
 def test_a_name_leads_nowhere_else(tmp_path):
@@ -96,21 +110,26 @@ def test_what_is_remembered_goes_along_on_disk_too(robot, tmp_path, capacity):
     after = new.latest(10)
     assert all(np.array_equal(before[name], after[name]) for name in before)
     new.close()
-    again = Memory(stricter, capacity, tmp_path)
-    assert (again.restored, again.lost) == (min(capacity, 20), 0)
+    for bundle in (stricter, robot):  # restarted with either
+        again = Memory(bundle, capacity, tmp_path)
+        assert (again.restored, again.lost) == (min(capacity, 20), 0)
+        again.close()
 
 
 @pytest.mark.parametrize(
     "kind", [{"reward": "other"}, {"experience": Experience(sees_reference=True)}]
 )
-def test_what_another_learner_cannot_learn_from_is_forgotten_on_disk_too(robot, tmp_path, kind):
+def test_what_another_learner_cannot_learn_from_waits_on_disk_for_one_that_can(
+    robot, tmp_path, kind, caplog
+):
     old = Memory(robot, 20, tmp_path)
     remember(old, robot, 5)
     made = {"experience": PLAIN, "reward": ""} | kind
     new = old.hand_over(Memory(robot, 20, None, **made))
     assert len(new) == 0
+    assert "what comes is not kept there" in caplog.text
     new.close()
-    assert Memory(robot, 20, tmp_path, **made).restored == 0
+    assert Memory(robot, 20, tmp_path).restored == 5
 
 
 def test_an_adapter_goes_on_with_another_bundle(arm_bundle, tmp_path):

@@ -176,4 +176,4 @@ def test_a_quality_that_there_is_not_does_not_configure(start_node, peer, diver_
     )
     assert not change_state(peer, "policy_node", 1)
     assert "qos_overrides of odom" in node.output()
-    assert "depth is 1000; set 1 to 100" in node.output()
+    assert "depth is 1000; set 1 to 10" in node.output()

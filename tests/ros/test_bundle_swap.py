@@ -68,6 +68,7 @@ def test_a_bundle_is_swapped_live_and_a_bad_one_is_refused(start_node, peer, arm
     from reptile_agent_msgs.msg import AdaptationStatus
     from reptile_agent_msgs.srv import LoadBundle
     from std_msgs.msg import Float64MultiArray
+    from std_srvs.srv import Trigger
 
     folder, start = bundles
     first, sent_s = arm_bundle.manifest.start_sha256, []
@@ -124,6 +125,9 @@ def test_a_bundle_is_swapped_live_and_a_bad_one_is_refused(start_node, peer, arm
     assert learned()[0].window > 50, "what was remembered stays"
     peer.wait_for(lambda: status[-1].parameters_version > 0, "adapted parameters", 30.0)
     assert not ask("policy_node", "cut").success
+    still_drives(start)
+    assert peer.call(Trigger, "policy_node/rollback", Trigger.Request()).success
+    assert "keeps adapted parameters out" in ask("policy_node", "second").message
     still_drives(start)
     for node in made.values():
         assert "Traceback" not in node.output()

@@ -11,7 +11,7 @@ pytest.importorskip("reptile_agent_ros", reason="ros2_ws is not sourced; run `ma
 
 from geometry_msgs.msg import Quaternion
 from nav_msgs.msg import Odometry
-from reptile_agent_ros.fields import match, match_all
+from reptile_agent_ros.fields import check_units, match, match_all
 from reptile_agent_ros.joints import JointError, JointReader
 from reptile_agent_ros.motion import IMU, ODOMETRY, MotionError, MotionReader
 from sensor_msgs.msg import Imu, JointState
@@ -195,3 +195,38 @@ def test_where_all_are_needed_none_may_lack_and_none_may_share():
     pairs = [f"{name}=linear.x" for name in NAMES]
     with pytest.raises(ValueError, match=r"two signals for 'linear\.x'"):
         match_all("p", pairs, NAMES, ("linear.x",))
+
+
+@pytest.mark.parametrize(
+    ("unit", "field"),
+    [
+        ("m/s", "angular.z"),
+        ("rad/s", "linear.x"),
+        ("rad", "twist.angular.z"),
+        ("m", "pose.orientation.yaw"),
+        ("rad", "orientation.w"),
+        ("m/s", "linear_acceleration.x"),
+        ("rad", "pose.position.x"),
+    ],
+)
+def test_a_field_of_another_unit_is_refused_by_both(unit, field):
+    signal = Signal(joint="a", quantity="position", unit=unit, low=-1.0, high=1.0)
+    with pytest.raises(
+        ValueError, match=rf"p has 'a.position' \[{unit}\] in '{field}', which is in"
+    ):
+        check_units("p", {"a.position": field}, [signal])
+    check_units("p", {}, [signal])
+
+
+@pytest.mark.parametrize(
+    ("unit", "field"),
+    [
+        ("m/s", "twist_w.linear.x"),
+        ("rad/s", "angular.z"),
+        ("1", "orientation.w"),
+        ("m", "pose.position.y"),
+    ],
+)
+def test_a_field_of_the_same_unit_is_not(unit, field):
+    signal = Signal(joint="a", quantity="position", unit=unit, low=-1.0, high=1.0)
+    check_units("p", {"a.position": field}, [signal])

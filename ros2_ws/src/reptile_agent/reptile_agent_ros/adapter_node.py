@@ -184,6 +184,8 @@ class AdapterNode(LifecycleNode):
         self._start_sha256 = self._in_use = adapter.bundle.manifest.start_sha256
         self._in_use_version, self._published = 0, {}
         self._new_transitions, self._last_step = 0, -1
+        # Of the bundle that was: the next transition tells what the policy runs now.
+        self._diagnostics.other_bundle, self._diagnostics.trouble = False, ''
         self._requests.use(adapter)
         self._action.use(adapter)
         self._on_live_parameters()

@@ -87,20 +87,20 @@ class BundleSwap(Generic[Made]):
     def _load(self, path: Path, present: Bundle) -> tuple[Bundle, Made]:
         """In the thread."""
         bundle = Bundle.load(path, self._key)
-        against = objection(present.manifest.robot, bundle.manifest.robot)
+        against = objection(present.manifest, bundle.manifest)
         if against:
-            raise BundleError(f'{path} is not of the robot that this node drives: {against}')
+            raise BundleError(f'{path} may not take the place of {present.path}: {against}')
         return bundle, self._make(bundle)
 
     def _done(self, name: str, answer: Answer, future: Future[Any]) -> None:
         try:
             bundle, made = future.result()
             self._check_time()
+            self._take(made)
         except Exception as error:
             # Whatever a bundle leads to, the node goes on with what it has.
             self._refuse(name, error, answer)
             return
-        self._take(made)
         start = bundle.manifest.start_sha256
         self._node.get_logger().info(f"bundle '{name}' is in force: start {start[:12]}")
         answer(

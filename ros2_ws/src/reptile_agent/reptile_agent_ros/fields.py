@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+from reptile_agent.spec import Signal
+
+UNSTATED = '1'
+"""Unit of a signal that has none, or whose spec does not say it."""
 
 
 def split_pairs(parameter: str, pairs: Sequence[str], form: str) -> list[tuple[str, str]]:
@@ -78,3 +83,36 @@ def match_all(
     if twice:
         raise ValueError(f"{parameter} has two signals for '{twice[0]}'; give each its own field")
     return chosen
+
+
+def check_units(parameter: str, fields: Mapping[str, str], signals: Sequence[Signal]) -> None:
+    """Refuse a signal in a field of another unit: metres per second are no radians per second.
+
+    Args:
+        parameter: name of it, for errors.
+        fields: of each signal, as `match` finds them.
+        signals: that have them, and others.
+
+    Raises:
+        ValueError: the units differ.
+    """
+    for signal in signals:
+        unit = _unit(fields[signal.name]) if signal.name in fields else signal.unit
+        if signal.unit not in (unit, UNSTATED):
+            raise ValueError(
+                f"{parameter} has '{signal.name}' [{signal.unit}] in '{fields[signal.name]}', "
+                f'which is in {unit}'
+            )
+
+
+def _unit(field: str) -> str:
+    """Unit of a field of Imu, Odometry and Twist, by its name (REP-103)."""
+    if field.endswith(('.roll', '.pitch', '.yaw')):
+        return 'rad'
+    if 'orientation' in field:
+        return '1'
+    if 'position' in field:
+        return 'm'
+    if 'acceleration' in field:
+        return 'm/s^2'
+    return 'rad/s' if 'angular' in field else 'm/s'

@@ -100,8 +100,10 @@ class OperatorServices:
         self._changed()
 
     def _why_no_swap(self) -> str:
-        """Why the bundle may not be exchanged now: that would release a fallback."""
+        """Why the bundle may not be exchanged now: that would undo what somebody asked for."""
         controller = self._controller()
         if self._active() and controller.mode == 'fallback':
             return f'the fallback drives ({controller.reason}); ~/reset it, or deactivate the node'
+        if controller.frozen:
+            return '~/rollback keeps adapted parameters out; ~/reset it first'
         return ''

@@ -164,6 +164,7 @@ class PolicyNode(LifecycleNode):
         if self._active and command is not None:
             self._commands.send(command)
         self._controller.reset()
+        self._name_parameters()
         self._operator.hold_on()
         self._diagnostics.ticks.forget()
         self._sources.forget()
@@ -200,6 +201,7 @@ class PolicyNode(LifecycleNode):
         except Exception as error:
             # Whatever it is, a robot must not be left with the last command of a policy.
             command = self._controller.fail(f'{type(error).__name__}: {error}')
+            self._name_parameters()
             try:
                 if command is not None:
                     self._commands.send(command)
@@ -212,7 +214,7 @@ class PolicyNode(LifecycleNode):
         controller, sources, now_s = self._controller, self._sources, self._now_s()
         waiting = sources.waiting()
         if waiting:  # Before all was measured nothing moves, and nothing is wrong yet.
-            self._say(waiting)
+            self._say(controller.reason or waiting)
             return
         self._diagnostics.ticks.note(now_s)
         if self._was_held_up(now_s):
@@ -264,10 +266,13 @@ class PolicyNode(LifecycleNode):
 
     def _changed(self) -> None:
         """Say what drives now."""
-        self._sha256 = parameters.sha256(self._controller.policy.parameters)
-        if self._active and not self._sources.waiting():
-            self._say(self._controller.reason)
+        self._name_parameters()
+        if self._active:
+            self._say(self._controller.reason or self._sources.waiting())
         self._publish_status()
+
+    def _name_parameters(self) -> None:
+        self._sha256 = parameters.sha256(self._controller.policy.parameters)
 
     def _say(self, reason: str) -> None:
         """Log a new reason once, and publish it."""
@@ -299,7 +304,11 @@ class PolicyNode(LifecycleNode):
         """Hold, and begin anew with another bundle's start, where the robot then stands."""
         self._begin()
         self._use(controller)
-        self._references.renew(controller.bundle.manifest.robot)
+        try:
+            self._references.renew(controller.bundle.manifest.robot)
+        except Exception as error:
+            controller.envelope.latch(f'the bundle was not taken whole: {error}')
+            raise
         self._publish_status()
 
 

@@ -26,7 +26,7 @@ NEWEST_SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For sensors: only the newest message counts, and none is sent twice."""
 PARTIAL_SENSOR = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For sensors whose messages hold a part each: the newest of one may not push out another's."""
-MAX_DEPTH = 100
+MAX_DEPTH = 10
 """A measurement counts as new when it is taken out of its queue: a long queue would hide its age.
 """
 RELIABILITIES = (

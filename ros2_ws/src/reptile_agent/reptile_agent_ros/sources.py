@@ -9,7 +9,7 @@ from typing import Any
 from rclpy.node import Node
 from reptile_agent.spec import RobotSpec
 from reptile_agent_ros import qos
-from reptile_agent_ros.fields import match
+from reptile_agent_ros.fields import check_units, match
 from reptile_agent_ros.joints import JointReader
 from reptile_agent_ros.motion import IMU, MotionReader, ODOMETRY
 from reptile_agent_ros.settings import value
@@ -48,6 +48,8 @@ class Sources:
             )
             for source in (IMU, ODOMETRY)
         }
+        for source in (IMU, ODOMETRY):
+            check_units(source.parameter, by_source[source.topic], robot.observations)
         twice = sorted(by_source[IMU.topic].keys() & by_source[ODOMETRY.topic])
         if twice:
             raise ValueError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from geometry_msgs.msg import Twist, TwistStamped
 import numpy as np
 from reptile_agent.spec import RobotSpec, Signal
-from reptile_agent_ros.fields import match_all
+from reptile_agent_ros.fields import check_units, match_all
 
 KINDS: dict[str, type] = {'twist': Twist, 'twist_stamped': TwistStamped}
 """Message by the name that parameters have for it."""
@@ -37,7 +37,9 @@ def velocity_fields(
             f"'{moving[0].name}' lies in [{moving[0].low:g}, {moving[0].high:g}] and cannot be "
             'zero, which a Twist must be able to say'
         )
-    fields = match_all(parameter, pairs, [s.name for s in signals], FIELDS)
+    names = [signal.name for signal in signals]
+    fields = match_all(parameter, pairs, names, FIELDS)
+    check_units(parameter, dict(zip(names, fields)), signals)
     return [(part, axis) for part, _, axis in (field.partition('.') for field in fields)]
 
 
