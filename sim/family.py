@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -58,6 +59,8 @@ class MujocoFamily(VariedFamily, ABC):
     """Control periods after which an episode is cut."""
     plan_horizon: int
     """Control periods that a planner should look ahead."""
+    foresight_integrator: mujoco.mjtIntegrator | None = None
+    """Of the copies that try plans, where the model's own takes too long; None: its own."""
     plan_noise: tuple[float, ...]
     """Standard deviation with which a planner should vary each action, in the action's unit."""
 
@@ -79,6 +82,15 @@ class MujocoFamily(VariedFamily, ABC):
         fit.check(self.name, self.robot, model, self.columns, self.substeps)
         if type(self).mixing is MujocoFamily.mixing:
             fit.check_actuators(self.name, self.robot, model)
+        return model
+
+    @cached_property
+    def foresight_model(self) -> mujoco.MjModel:
+        """The nominal robot as plans are tried on it."""
+        if self.foresight_integrator is None:
+            return self.model
+        model = copy(self.model)
+        model.opt.integrator = self.foresight_integrator
         return model
 
     def splits(self) -> dict[str, list[Task]]:

@@ -158,7 +158,7 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         tuned={"reptile": Tuned(0.12, 4e-3)},
     ),
     "half_cheetah": LEGGED_SETTING,
-    # A guided round costs four times a cheetah's: its physics is a Runge-Kutta of order 4.
+    # It moves by a Runge-Kutta of order 4, which takes four times a cheetah's time.
     "ant": dataclasses.replace(LEGGED_SETTING, train=dataclasses.replace(LEGGED, tasks=24)),
     "rover": Setting(
         dataclasses.replace(TRAIN, adaptation=AT_20_HZ, tasks=48),

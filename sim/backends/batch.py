@@ -39,7 +39,8 @@ class Foresight:
     def __init__(self, sim: BatchSim, plans: int) -> None:
         self.plans, self._sim = plans, sim
         tasks = [task for task in sim.tasks for _ in range(plans)]
-        self._copies = BatchSim(sim.family, tasks, unstable="terminate")
+        model = sim.family.foresight_model
+        self._copies = BatchSim(sim.family, tasks, unstable="terminate", model=model)
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         """See `BatchSim.foresee`.
@@ -84,6 +85,7 @@ class BatchSim:
         unstable: what becomes of a lane whose physics diverged. It starts anew in either case and
             the others go on; `raise` also raises UnstableError, once all have stepped, and
             `terminate` logs it and ends the lane's episode in its last sound state.
+        model: the family's, with other options; None: as it is.
     """
 
     def __init__(
@@ -92,11 +94,12 @@ class BatchSim:
         tasks: list[Task],
         threads: int | None = None,
         unstable: Literal["raise", "terminate"] = "raise",
+        model: mujoco.MjModel | None = None,
     ) -> None:
         checks.some_tasks(family.name, tasks)
         self.family, self.num_envs, self.unstable = family, len(tasks), unstable
         threads = threads or min(len(os.sched_getaffinity(0)), self.num_envs)
-        self.batch = batch.Batch(family.model, self.num_envs, threads)
+        self.batch = batch.Batch(model or family.model, self.num_envs, threads)
         self._low, self._high = limits(family.robot.actions)
         self._allowed = np.zeros((self.num_envs, self._low.size), np.float32)
         self._ctrl, self._columns = self.batch.ctrl, _state_columns(family)

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from reptile_agent.task import objective_of
 from sim import registry
@@ -317,7 +318,9 @@ def test_plans_earn_what_stepping_them_earns(family):
     foreseen = sim.foresee(plans)
     np.testing.assert_array_equal(sim.batch.state, before)
     for plan in range(3):
-        other = started(family, tasks)
+        other = started(family, tasks, model=family.foresight_model)
+        other.batch.state[:] = before
+        other.obs = other.state()
         earned = np.zeros(2)
         alive = np.ones(2, bool)
         for t in range(5):
@@ -329,9 +332,25 @@ def test_plans_earn_what_stepping_them_earns(family):
         np.testing.assert_allclose(foreseen[:, plan], earned / 5, rtol=1e-4, atol=1e-5)
 
 
-def started(family, tasks) -> BatchSim:
+def test_an_ant_tries_plans_by_a_cheaper_integrator_and_moves_by_its_own():
+    family = registry.get("ant")
+    assert family.foresight_model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
+    assert family.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
+    plans = np.random.default_rng(0).uniform(-1, 1, (1, 24, 10, 8)).astype(np.float32)
+    sim, lanes, earned = started(family, [{}]), started(family, [{}] * 24), np.zeros(24)
+    foreseen = sim.foresee(plans)[0]
+    lanes.batch.state[:] = sim.batch.state
+    lanes.obs = lanes.state()
+    for t in range(10):
+        last = lanes.obs
+        obs, *_ = lanes.step(plans[0, :, t])
+        earned += lanes.objective(last, plans[0, :, t], obs, lanes.reference(1)[:, 0])
+    assert spearmanr(foreseen, earned).statistic > 0.5  # contacts part the two
+
+
+def started(family, tasks, **how) -> BatchSim:
     """A simulator in mid-motion, where delay lines hold something."""
-    sim = BatchSim(family, tasks)
+    sim = BatchSim(family, tasks, **how)
     sim.reset(seed=1)
     for _ in range(3):
         sim.step(np.full((len(tasks), len(family.robot.actions)), 0.1, np.float32))
