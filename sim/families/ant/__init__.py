@@ -108,8 +108,8 @@ class Ant(MujocoFamily):
     substeps = 5
     episode_steps = 1000
     plan_horizon = 15
-    # Its own, Runge-Kutta of order 4, takes four times as long. Plans that are tried by Euler earn 2.2
-    # a period, by its own 3.0 (12 tasks of `validation`).
+    # Its own, Runge-Kutta of order 4, takes four times as long. Plans tried by Euler earn 2.2 a
+    # period, by its own 3.0 (12 tasks of `validation`).
     foresight_integrator = mujoco.mjtIntegrator.mjINT_EULER
     plan_noise = (0.3,) * 8
     robot = RobotSpec(
