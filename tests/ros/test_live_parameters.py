@@ -33,17 +33,21 @@ def test_what_is_set_is_what_the_next_adaptation_does(start_node, peer, arm_bund
     default = arm_bundle.manifest.adaptation
     before = adapt()
     assert (before.asked_steps, before.inner_lr) == (default.inner_steps, default.inner_lr)
-    results = setter(peer, inner_lr=0.015, inner_steps=3, budget_s=0.5)
+    assert before.asked_start == default.start == "start"
+    results = setter(peer, inner_lr=0.015, inner_steps=3, budget_s=0.5, start="last")
     assert all(result.successful for result in results.values()), results
     after = adapt()
     assert (after.asked_steps, after.inner_lr, after.stop) == (3, 0.015, "done")
-    assert "3 inner steps of 0.015 on request, within 0.5 s" in rig.node.output()
+    assert after.asked_start == "last"
+    words = "3 inner steps of 0.015 from the last on request, within 0.5 s"
+    assert words in rig.node.output()
 
     wrong = {
         "inner_lr": (float("nan"), 10.0, -0.1, "fast"),
         "inner_steps": (-1, 1001),
         "adapt_period_s": (-1.0, 1e-6, float("inf")),
         "budget_s": (0.0, float("nan")),
+        "start": ("middle", 1),
         "nice": (5,),
     }
     for name, values in wrong.items():

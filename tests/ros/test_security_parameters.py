@@ -9,7 +9,7 @@ from bench.faults.nodes import bring_up, change_state
 
 MAY_CHANGE = {"use_sim_time"}
 """rclpy's own: stamps alone follow it, ages and control do not."""
-LIVE = {"adapter_node": {"inner_lr", "inner_steps", "adapt_period_s", "budget_s"}}
+LIVE = {"adapter_node": {"inner_lr", "inner_steps", "adapt_period_s", "budget_s", "start"}}
 """How to adapt: what comes of it meets the gate, the trust region and the envelope all the same."""
 KINDS = {1: "bool_value", 2: "integer_value", 3: "double_value", 4: "string_value"}
 

@@ -35,6 +35,7 @@ from reptile_agent_ros.live_parameters import LiveParameters
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare_adapter, load_bundle, value
+from reptile_agent_ros.transitions import logged
 from std_msgs.msg import Header
 
 REMEMBERED = 32
@@ -59,6 +60,7 @@ class AdapterNode(LifecycleNode):
         self._diagnostics: AdaptationDiagnostics | None = None
         self._live = LiveParameters(self, self._bundle_config, self._on_live_parameters)
 
+    @logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check the bundle; make publishers, subscriptions and the action."""
         try:
@@ -69,24 +71,34 @@ class AdapterNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 
+    @logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to remember and to adapt."""
         self._active = True
         return super().on_activate(state)
 
+    @logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop adapting; what was remembered stays."""
         self._active = False
         self._background.stop()
         return super().on_deactivate(state)
 
+    @logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything."""
         self._destroy()
         return TransitionCallbackReturn.SUCCESS
 
+    @logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End, from whatever state."""
+        self._destroy()
+        return TransitionCallbackReturn.SUCCESS
+
+    @logged
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything."""
         self._destroy()
         return TransitionCallbackReturn.SUCCESS
 
@@ -223,7 +235,8 @@ class AdapterNode(LifecycleNode):
         """How it adapts, in a sentence."""
         adapter, period_s = self._adapter, self._live.now().adapt_period_s
         often = f'every {period_s:g} s' if period_s else 'on request'
-        steps = f'{adapter.config.inner_steps} inner steps of {adapter.config.inner_lr:g}'
+        config = adapter.config
+        steps = f'{config.inner_steps} inner steps of {config.inner_lr:g} from the {config.start}'
         return f'{steps} {often}, within {adapter.budget_s:g} s'
 
     def _header(self) -> Header:

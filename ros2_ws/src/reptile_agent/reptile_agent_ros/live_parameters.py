@@ -31,6 +31,8 @@ class HowToAdapt:
     adapt_period_s: float
     """0: only on request."""
     budget_s: float
+    start: str
+    """Empty: the bundle's."""
 
     def config(self, default: AdaptationConfig) -> AdaptationConfig:
         """A bundle's way to adapt, with these in their place.
@@ -46,7 +48,7 @@ class HowToAdapt:
                 f'adapt_period_s is {self.adapt_period_s:g}; set {MIN_PERIOD_S:g} or more, or 0 '
                 'to adapt only on request'
             )
-        given = {'inner_lr': self.inner_lr, 'inner_steps': self.inner_steps}
+        given = {name: getattr(self, name) for name in ('inner_lr', 'inner_steps', 'start')}
         settings = default.model_dump() | {name: v for name, v in given.items() if v}
         try:
             return AdaptationConfig.model_validate(settings)

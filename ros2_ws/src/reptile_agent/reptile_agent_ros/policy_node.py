@@ -29,6 +29,7 @@ from reptile_agent_ros.references import References
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare_policy, load_bundle, make_controller, value
 from reptile_agent_ros.sources import Sources, WAITING
+from reptile_agent_ros.transitions import logged
 from std_msgs.msg import Header
 
 STATUS_PERIOD_S = 0.2
@@ -58,6 +59,7 @@ class PolicyNode(LifecycleNode):
         )
         self._parts: list = []
 
+    @logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check the bundle; make publishers, subscriptions and services."""
         try:
@@ -68,29 +70,44 @@ class PolicyNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 
+    @logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to control as soon as the robot is seen."""
         self._begin()
         self._active = True
         return super().on_activate(state)
 
+    @logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Hold the robot where it is, and send no more commands."""
         self._stop()
         self._publish_status()
         return super().on_deactivate(state)
 
+    @logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything."""
         self._destroy()
         return TransitionCallbackReturn.SUCCESS
 
+    @logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End, from whatever state; the last command reaches the robot before the node is gone."""
         if self._active:
             self._stop()
             self._commands.wait(LAST_COMMAND_S)
         self._destroy()
+        return TransitionCallbackReturn.SUCCESS
+
+    @logged
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leave a command that holds the robot, if one can be sent, and let go of everything."""
+        try:
+            if self._active:
+                self._stop()
+                self._commands.wait(LAST_COMMAND_S)
+        finally:
+            self._destroy()
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:

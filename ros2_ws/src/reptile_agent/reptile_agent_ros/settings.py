@@ -314,6 +314,14 @@ def declare_adapter(node: Node) -> None:
     declare(node, 'inner_lr', 0.0, "Step size; 0: the bundle's.", between=(0.0, 10.0), live=True)
     declare(
         node,
+        'start',
+        '',
+        "Where each adaptation begins: 'start' (the bundle's, or what was consolidated), 'last' (the "
+        'parameters in use); empty: as the bundle says.',
+        live=True,
+    )
+    declare(
+        node,
         'state_folder',
         '',
         'Folder of what is kept across restarts, absolute and of this robot alone: transitions, '
