@@ -316,8 +316,8 @@ def declare_adapter(node: Node) -> None:
         node,
         'start',
         '',
-        "Where each adaptation begins: 'start' (the bundle's, or what was consolidated), 'last' (the "
-        'parameters in use); empty: as the bundle says.',
+        "Where each adaptation begins: 'start' (the bundle's, or what was consolidated), 'last' "
+        '(the parameters in use); empty: as the bundle says.',
         live=True,
     )
     declare(
