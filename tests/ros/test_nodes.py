@@ -238,14 +238,37 @@ def test_parameters_that_do_not_fit_are_refused_and_good_ones_are_taken(
     assert status[-1].parameters_sha256 == named[status[-1].parameters_version]
 
 
-def test_the_policy_runs_on_when_the_adapter_is_killed(start_node, peer):
-    from reptile_agent_msgs.msg import AdaptationStatus
+def test_who_joins_late_gets_the_parameters_that_were_accepted_last(start_node, peer, arm_bundle):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from reptile_agent_msgs.msg import Parameters
+
+    from reptile_agent.onboard.parameters import sha256
+
+    _robot, status = Robot(peer, list(arm_bundle.manifest.robot.observed_joints)), statuses(peer)
+    qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publisher = peer.node.create_publisher(Parameters, "adapter_node/parameters", qos)
+    good = arm_bundle.start + np.float32(1e-4)
+    send_parameters(peer, publisher, good, 4, arm_bundle.manifest.start_sha256, sha256(good))
+    start_node("reptile_agent_ros.policy_node")
+    bring_up(peer, "policy_node")
+    peer.wait_for(lambda: status and status[-1].parameters_version == 4, "version 4")
+
+
+def test_the_policy_runs_on_when_the_adapter_is_killed_and_takes_what_a_new_one_learns(
+    start_node, peer
+):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from reptile_agent_msgs.msg import AdaptationStatus, Parameters
 
     status, adaptations = statuses(peer), latched(peer, AdaptationStatus, "adapter_node/status")
     start_node("reptile_agent_mujoco.mujoco_robot", publish_rate_hz=200.0)
-    start_node("reptile_agent_ros.policy_node")
+    policy = start_node("reptile_agent_ros.policy_node")
     adapter = start_node("reptile_agent_ros.adapter_node")
     start_reference(start_node)
+    # Beside the adapter somebody else offers nonsense, all the time.
+    qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    nonsense = peer.node.create_publisher(Parameters, "adapter_node/parameters", qos)
+    peer.node.create_timer(0.05, lambda: nonsense.publish(Parameters(version=99, data=[1e30])))
     bring_up(peer, "policy_node")
     bring_up(peer, "adapter_node")
     peer.wait_for(lambda: any(a.accepted for a in adaptations), "an accepted adaptation", 30.0)
@@ -256,6 +279,13 @@ def test_the_policy_runs_on_when_the_adapter_is_killed(start_node, peer):
     rate_hz = (status[-1].ticks - ticks) / (time.monotonic() - at_s)
     assert rate_hz == pytest.approx(25, rel=0.2)
     assert status[-1].mode == "active"
+    before = status[-1].parameters_version
+    start_node("reptile_agent_ros.adapter_node")
+    peer.spin_for(5.0)  # until it is known: for a while its name still means the one that is dead
+    bring_up(peer, "adapter_node")
+    peer.wait_for(lambda: status[-1].parameters_version > before, "a new one's parameters", 30.0)
+    assert status[-1].parameters_version != 99
+    assert "parameters version 99 refused" in policy.output()
 
 
 def test_adapt_on_request(start_node, peer):

@@ -35,6 +35,8 @@ from std_msgs.msg import Header
 STATUS_PERIOD_S = 0.2
 LAST_COMMAND_S = 0.5
 """How long to wait, at the end, for the robot's driver to acknowledge the last command."""
+SAY_AGAIN_S = 5.0
+"""Parameters that are refused for the same reason are logged so often at the most."""
 ERROR_TICKS = 25
 """Control periods that the status's tracking error is averaged over."""
 
@@ -48,6 +50,7 @@ class PolicyNode(LifecycleNode):
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._active = False
         self._made: list = []
+        self._refused = '', -math.inf
         self._operator = OperatorServices(
             self,
             lambda: self._active,
@@ -208,7 +211,13 @@ class PolicyNode(LifecycleNode):
             flat = wire.read_parameters(message)
             self._controller.offer(message.version, message.start_sha256, flat)
         except ValueError as error:
-            self.get_logger().error(f'parameters version {message.version} refused: {error}')
+            refused, now_s = (
+                f'parameters version {message.version} refused: {error}',
+                self._now_s(),
+            )
+            if refused != self._refused[0] or now_s - self._refused[1] > SAY_AGAIN_S:
+                self._refused = refused, now_s
+                self.get_logger().error(refused)
 
     def _on_tick(self) -> None:
         if not self._active:
