@@ -139,6 +139,8 @@ def kill_policy(start: Callable[..., NodeProcess], peer: Peer, joints: list[str]
     peer.wait_for(lambda: status and status[-1].ticks > 10, "ticks", timeout_s=20.0)
     publisher = peer.node.create_publisher(JointTrajectory, "reference", 10)
     peer.wait_for(publisher.get_subscription_count, "the policy's subscription")
+    # policy_node may have heard the robot before this process did.
+    peer.wait_for(lambda: seen, "joint_states")
     joint, began, goal = joints[0], seen[-1][joints[0]], [0.0] * len(joints)
     goal[0] = 1.5 if began < 0 else -1.5
     # One point with a time: a straight line, which takes three seconds.
