@@ -138,6 +138,60 @@ def _text(part: Any) -> str:
     return part if isinstance(part, str) else f"$({part.args[0]})"
 
 
+def told(part: Any, arguments: dict[str, str]) -> Any:
+    """What a substitution of the stand-in comes to, as ROS's own does."""
+    if isinstance(part, list | tuple):
+        return [told(each, arguments) for each in part]
+    if isinstance(part, dict):
+        return {name: told(each, arguments) for name, each in part.items()}
+    if not isinstance(part, Anything):
+        return part
+    inner = told(part.args, arguments)
+    match type(part).__name__:
+        case "LaunchConfiguration":
+            return arguments[inner[0]]
+        case "EqualsSubstitution":
+            return str(inner[0] == inner[1]).lower()
+        case "IfElseSubstitution":
+            return told(part.kwargs["if_value" if inner[0] == "true" else "else_value"], arguments)
+        case "PathJoinSubstitution":
+            return "/".join(inner[0])
+        case "FindPackageShare":
+            return f"share/{inner[0]}"
+        case "ParameterValue":
+            kind = part.kwargs["value_type"]
+            return inner[0] == "true" if kind is bool else kind(inner[0])
+    raise AssertionError(f"nobody told the tests what {type(part).__name__} comes to")
+
+
+def started(path: Path, **given: str) -> dict[str, dict[str, Any]]:
+    """Keywords of each node that a launch file starts with these arguments, by executable."""
+    (entities,) = evaluate(path, "stand-in").args
+    declared = [part for part in entities if type(part).__name__ == "DeclareLaunchArgument"]
+    assert given.keys() <= {part.args[0] for part in declared}
+    arguments = {
+        part.args[0]: told(part.kwargs["default_value"], {})
+        for part in declared
+        if "default_value" in part.kwargs
+    }
+    return dict(_nodes(entities, arguments | given))
+
+
+def _nodes(entities: list[Any], arguments: dict[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for part in entities:
+        condition = part.kwargs.get("condition")
+        if condition is not None and told(condition.args[0], arguments) != "true":
+            continue
+        if type(part).__name__ == "GroupAction":
+            yield from _nodes(part.args[0], arguments)
+        elif type(part).__name__ in ("Node", "LifecycleNode"):
+            names = ("namespace", "parameters", "ros_arguments")
+            yield (
+                part.kwargs["executable"],
+                {name: told(part.kwargs[name], arguments) for name in names},
+            )
+
+
 def launch_file(name: str) -> Path:
     """One of ours."""
     return next(path for path in LAUNCH_FILES if path.name == f"{name}.launch.py")
@@ -182,6 +236,49 @@ def test_every_argument_is_used_and_no_other(path: Path, launch_library: str) ->
     found = list(parts(evaluate(path, launch_library)))
     used = {part.args[0] for part in found if type(part).__name__ == "LaunchConfiguration"}
     assert used == {name for name, _ in describe(path, launch_library)}
+
+
+@pytest.mark.parametrize("launch_library", ["stand-in"], indirect=True)
+def test_each_argument_of_adapt_does_what_it_says(launch_library: str) -> None:
+    path, every = launch_file("adapt"), ["mujoco_robot", "policy_node", "adapter_node"]
+    usual = started(path)
+    assert list(usual) == [*every, "reference_node"]
+    assert list(started(path, robot="none")) == [*every[1:], "reference_node"]
+    assert list(started(path, adapt="false")) == [*every[:2], "reference_node"]
+    assert list(started(path, reference="false")) == every
+
+    theirs, ours = "share/reptile_agent/config/arm.yaml", "/etc/mine.yaml"
+    for name, node in usual.items():
+        assert node["namespace"] == ""
+        assert node["parameters"][0] == theirs
+        assert {"use_sim_time": False} in node["parameters"]
+        assert ({"bundle": ""} in node["parameters"]) == (name in every[1:])
+        assert node["ros_arguments"][1] == "info"
+    given = {"namespace": "left", "params_file": ours, "use_sim_time": "true", "bundle": "/b"}
+    for name, node in started(path, log_level="debug", **given).items():
+        assert node["namespace"] == "left"
+        assert node["parameters"][0] == ours
+        assert theirs not in node["parameters"]
+        assert {"use_sim_time": True} in node["parameters"]
+        assert ({"bundle": "/b"} in node["parameters"]) == (name in every[1:])
+        assert node["ros_arguments"][1] == "debug"
+
+    dry = "share/reptile_agent/config/dry_run.yaml"
+    for value in ("true", "false"):
+        nodes = started(path, dry_run=value, params_file=ours)
+        assert nodes["policy_node"]["parameters"][1] == (dry if value == "true" else ours)
+        assert not any(dry in nodes[name]["parameters"] for name in nodes if name != "policy_node")
+
+
+@pytest.mark.parametrize("launch_library", ["stand-in"], indirect=True)
+def test_replay_gives_its_adapter_what_it_is_told(launch_library: str) -> None:
+    given = {"bag": "/bag", "namespace": "left", "params_file": "/p.yaml", "bundle": "/b"}
+    nodes = started(launch_file("replay"), log_level="warn", use_sim_time="true", **given)
+    assert list(nodes) == ["adapter_node"]
+    (node,) = nodes.values()
+    assert node["namespace"] == "left"
+    assert node["parameters"] == ["/p.yaml", {"use_sim_time": True}, {"bundle": "/b"}]
+    assert node["ros_arguments"][1] == "warn"
 
 
 @pytest.mark.parametrize("launch_library", ["stand-in"], indirect=True)
