@@ -39,7 +39,8 @@ class Command:
                 f"{self.run_folder}`"
             )
         out = self.out or self.run_folder / "bundle"
-        with console.status("tracing the plan and the k-step update into ONNX"):
+        console.print("tracing the plan and the k-step update into ONNX: about a minute")
+        with console.status("tracing"):
             manifest = write_bundle(trainer, out)
         size = sum(entry.bytes for entry in manifest.files.values())
         console.print(

@@ -42,7 +42,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     if not path.is_file():
         raise CheckpointError(
-            f"no checkpoint at {path}; `reptile-agent train --out {path.parent}` makes one"
+            f"no checkpoint at {path}; `reptile-agent train FAMILY --out {path.parent}` makes one"
         )
     try:
         with safe_open(path, framework="numpy") as file:

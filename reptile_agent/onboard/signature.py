@@ -57,6 +57,11 @@ def check(path: Path, files: Mapping[str, bytes], key: Path) -> None:
     """
     if not key.is_file():
         raise BundleError(f"there is no public key {key}; name the file with --key")
+    if b"PUBLIC KEY" not in key.read_bytes()[:MAX_BYTES]:
+        raise BundleError(
+            f"{key} is no public key (PEM); name the one that belongs to the private key that "
+            f"signed, not that one"
+        )
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():
             (Path(folder) / name).write_bytes(data)

@@ -345,6 +345,11 @@ def test_a_number_of_tasks_that_the_split_has_not_is_refused(family, tasks):
         Trainer(family, dataclasses.replace(TINY, tasks=tasks))
 
 
+def test_no_round_at_all_is_refused(family):
+    with pytest.raises(ValueError, match="rounds must be 1 or more, got 0"):
+        Trainer(family, dataclasses.replace(TINY, rounds=0))
+
+
 def test_asking_for_a_start_before_there_is_one_is_refused(family):
     trainer = Trainer(family, TINY)
     for thing in ("params", "agent"):

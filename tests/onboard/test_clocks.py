@@ -20,7 +20,7 @@ SHARED = [ROOT / "reptile_agent" / name for name in ("gate.py", "probation.py", 
 NODES = sorted((ROOT / "ros2_ws/src/reptile_agent/reptile_agent_ros").glob("*.py"))
 WALL = {"time", "time_ns", "ctime", "localtime", "gmtime", "strftime"}
 """Functions of the module time that follow the wall clock."""
-STAMPS = {"_header", "_on_reference", "_publish"}
+STAMPS = {"stamp", "_age_s"}
 """Where a node may ask for ROS time: to stamp what it publishes, and to read another's stamp."""
 
 

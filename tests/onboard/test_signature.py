@@ -97,9 +97,11 @@ def test_a_bundle_without_a_signature_is_refused_where_a_key_is_given(bundle_cop
 def test_a_key_that_is_none_is_refused(signed, tmp_path):
     refused(signed[0], tmp_path / "none.pem", "there is no public key")
     (tmp_path / "text.pem").write_text("not a key")
-    refused(signed[0], tmp_path / "text.pem", "is not signed for")
+    refused(signed[0], tmp_path / "text.pem", "is no public key")
     private = tmp_path / "keys" / "private.pem"
-    refused(signed[0], private, "is not signed for")
+    refused(signed[0], private, "is no public key")
+    (tmp_path / "text.pem").write_text("-----BEGIN PUBLIC KEY-----\nno\n-----END PUBLIC KEY-----")
+    refused(signed[0], tmp_path / "text.pem", "is not signed for")
 
 
 def test_without_the_library_it_is_said_how_to_get_it(signed, tmp_path, monkeypatch):

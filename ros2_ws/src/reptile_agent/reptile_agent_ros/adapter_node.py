@@ -240,7 +240,7 @@ class AdapterNode(LifecycleNode):
         return f'{steps} {often}, within {adapter.budget_s:g} s'
 
     def _header(self) -> Header:
-        return Header(stamp=self.get_clock().now().to_msg())
+        return Header(stamp=wire.stamp(self))
 
     def _on_transition(self, message: TransitionMessage) -> None:
         self._diagnostics.other_bundle = message.start_sha256 != self._start_sha256

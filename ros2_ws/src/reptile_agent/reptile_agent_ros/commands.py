@@ -10,7 +10,7 @@ import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
 from reptile_agent.spec import RobotSpec
-from reptile_agent_ros import qos
+from reptile_agent_ros import qos, wire
 from reptile_agent_ros.settings import value
 from reptile_agent_ros.twist import KINDS, TwistCommand
 from std_msgs.msg import Float64MultiArray
@@ -72,7 +72,7 @@ class Commands:
         if self._twist is not None:
             self._twist.fill(command)
             if self._stamped:
-                self._twist.message.header.stamp = self._node.get_clock().now().to_msg()
+                self._twist.message.header.stamp = wire.stamp(self._node)
             self._publisher.publish(self._twist.message)
             return
         values = [float(command[i]) for i in self._order]

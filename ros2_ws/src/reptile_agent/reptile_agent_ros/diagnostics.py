@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from reptile_agent_ros import wire
 
 PERIOD_S = 1.0
 OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN
@@ -49,7 +50,7 @@ class Diagnostics:
             values=[KeyValue(key=key, value=_text(value)) for key, value in figures.items()],
         )
         array = DiagnosticArray(status=[status])
-        array.header.stamp = self._node.get_clock().now().to_msg()
+        array.header.stamp = wire.stamp(self._node)
         self._publisher.publish(array)
 
     def destroy(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from rclpy.node import Node
 from reptile_agent.onboard.controller import Controller, Tick
 from reptile_agent.spec import RobotSpec
+from reptile_agent_ros import wire
 from reptile_agent_ros.qos import LATCHED, NEWEST_SENSOR
 
 try:
@@ -63,7 +64,7 @@ class Introspection:
         ends = np.cumsum([len(signals) for signals in groups.values()])
         self._obs, self._reference, self._action, self._figures = np.split(view, ends)
         of = Names(names=names, names_version=version)
-        of.header.stamp = node.get_clock().now().to_msg()
+        of.header.stamp = wire.stamp(node)
         self._names.publish(of)
 
     def publish(
@@ -92,7 +93,7 @@ class Introspection:
         figures[3] = 1e3 * age_s
         figures[4] = controller.probation.outcome == 'watching'
         figures[5], figures[6] = controller.version, controller.missed
-        self._message.header.stamp = self._node.get_clock().now().to_msg()
+        self._message.header.stamp = wire.stamp(self._node)
         self._values.publish(self._message)
 
     def destroy(self) -> None:

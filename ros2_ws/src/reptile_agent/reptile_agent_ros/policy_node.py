@@ -204,7 +204,7 @@ class PolicyNode(LifecycleNode):
         return self._now_s() - self._sources.received_s
 
     def _header(self) -> Header:
-        return Header(stamp=self.get_clock().now().to_msg())
+        return Header(stamp=wire.stamp(self))
 
     def _on_parameters(self, message: Parameters) -> None:
         try:

@@ -13,6 +13,7 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from reptile_agent_ros import wire
 from reptile_agent_ros.qos import LATCHED
 from reptile_agent_ros.run import run
 from reptile_agent_ros.settings import declare, value
@@ -61,7 +62,7 @@ class ReferenceNode(Node):
         after = self.course(self._begin_s + times_s + EPSILON_S)
         velocities = (after - positions) / EPSILON_S
         message = JointTrajectory(joint_names=self._joints)
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = wire.stamp(self)
         for time_s, position, velocity in zip(times_s, positions, velocities):
             whole = math.floor(time_s)
             message.points.append(

@@ -12,6 +12,7 @@ import threading
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
@@ -42,11 +43,16 @@ def run(make: Callable[[], Node], args: list[str] | None) -> None:
     executor = SingleThreadedExecutor()
     try:
         node = make()
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, ParameterException) as error:
         rclpy.logging.get_logger('reptile_agent').fatal(str(error))
         rclpy.try_shutdown()
         sys.exit(1)
     executor.add_node(node)
+    if isinstance(node, LifecycleNode):
+        node.get_logger().info(
+            'unconfigured: waits for the transitions configure and activate (adapt.launch.py asks '
+            f'for them; by hand: ros2 lifecycle set {node.get_fully_qualified_name()} configure)'
+        )
     # What was made so far stays: looking through it again and again costs tens of ms a time.
     gc.freeze()
     try:

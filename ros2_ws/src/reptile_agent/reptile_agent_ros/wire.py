@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import array
 
+from builtin_interfaces.msg import Time
 import numpy as np
+from rclpy.node import Node
 from reptile_agent.onboard import parameters
 from reptile_agent.transition import Transition
 from reptile_agent_msgs.msg import Parameters
 from reptile_agent_msgs.msg import Transition as TransitionMessage
 from std_msgs.msg import Header
+
+
+def stamp(node: Node) -> Time:
+    """ROS time now, to stamp a message with: control goes by the steady clock alone."""
+    return node.get_clock().now().to_msg()
 
 
 def floats(values: np.ndarray) -> array.array:

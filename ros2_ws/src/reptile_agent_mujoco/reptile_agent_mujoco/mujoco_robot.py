@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data, QoSProfile
@@ -174,7 +176,7 @@ def main(args: list[str] | None = None) -> None:
     rclpy.init(args=args)
     try:
         node = MujocoRobot()
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ParameterException) as error:
         rclpy.logging.get_logger('mujoco_robot').fatal(str(error))
         rclpy.try_shutdown()
         sys.exit(1)
@@ -186,6 +188,9 @@ def main(args: list[str] | None = None) -> None:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RCLError:
+        if rclpy.ok():
+            raise  # else it was told to stop while it published
     except UnstableError as error:
         node.get_logger().fatal(f'{error}; the robot has stopped')
         sys.exit(1)
