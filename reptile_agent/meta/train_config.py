@@ -81,3 +81,20 @@ class TrainConfig(AgentConfig):
     from then on. Another machine or compiler gives other last bits."""
     lr_scale: dict[str, float] = field(default_factory=dict)
     """Factor on the inner step size by prefix of the parameter's name, such as w:0.5."""
+
+    def check(self) -> None:
+        """Refuse what no training can do.
+
+        Raises:
+            ValueError: a value is out of its range.
+        """
+        if self.rounds < 1:
+            raise ValueError(
+                f"rounds must be 1 or more, got {self.rounds}: the first gathers what there is to "
+                f"learn from"
+            )
+        if self.priority < 0 or not 0 <= self.priority_correction <= 1:
+            raise ValueError(
+                f"priority must be 0 or more and priority_correction 0..1, got "
+                f"{self.priority} and {self.priority_correction}"
+            )

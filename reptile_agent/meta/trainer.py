@@ -70,16 +70,7 @@ class Trainer:
                 f"tasks must be 1..{len(split)} (size of the train split of "
                 f"'{family.name}'), got {config.tasks}"
             )
-        if config.rounds < 1:
-            raise ValueError(
-                f"rounds must be 1 or more, got {config.rounds}: the first gathers what there is "
-                f"to learn from"
-            )
-        if config.priority < 0 or not 0 <= config.priority_correction <= 1:
-            raise ValueError(
-                f"priority must be 0 or more and priority_correction 0..1, got "
-                f"{config.priority} and {config.priority_correction}"
-            )
+        config.check()
         self._tasks = split[: config.tasks]
         robot = family.robot
         blank = (robot.observations, robot.actions, robot.observations, robot.references)
