@@ -65,7 +65,13 @@ class _Record:
         return sum(self._good) / len(self._good) if self._good else None
 
     @property
+    def ticks(self) -> int:
+        """How long the watch has gone on."""
+        return len(self._new)
+
+    @property
     def watched(self) -> float:
+        """Mean of those that are watched."""
         return sum(self._new) / len(self._new)
 
     @property
@@ -107,7 +113,7 @@ class Probation:
         self.reason = ""
         """Why the last were taken back, in a sentence."""
         self._errors, self._rewards = _Record(self.config), _Record(self.config)
-        self._watched = self._unjudged = 0
+        self._unjudged = 0
         self._spread = 0.0
         """Of the rewards, as it was when the watch began."""
         self._cooldown = 0
@@ -125,7 +131,7 @@ class Probation:
 
     def begin(self) -> None:
         """New parameters were swapped in."""
-        self.outcome, self._watched, self._unjudged = "watching", 0, 0
+        self.outcome, self._unjudged = "watching", 0
         self._errors.begin()
         self._rewards.begin()
         self._spread = self._rewards.spread
@@ -163,13 +169,13 @@ class Probation:
                 (record.new if watching else record.good)(value)
         if not watching:
             return False
-        self._watched += 1
-        if self._watched >= self.config.patience:
+        watched = self._errors.ticks
+        if watched >= self.config.patience:
             worse = self._error_excess() or (self._reward_fall() if reward is not None else "")
             if worse:
                 self.fail(worse)
                 return True
-        if self._watched >= self.config.ticks:
+        if watched >= self.config.ticks:
             self.outcome, self._failures = "passed", 0
             self._errors.passed()
             self._rewards.passed()
@@ -199,8 +205,7 @@ class Probation:
         """How the reward is much less than before; empty where it is not."""
         config, now, spread = self.config, self._rewards.watched, self._spread
         for before in self._rewards.before:
-            if not now >= before - config.reward_margin * spread - config.reward_floor * abs(
-                before
-            ):
+            allowed = config.reward_margin * spread + config.reward_floor * abs(before)
+            if not now >= before - allowed:
                 return f"the reward is {now:.3g}, it was {before:.3g}"
         return ""

@@ -13,6 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Quantity = Literal["position", "velocity", "effort"]
+LIMITS = {"low", "high", "max_rate", "max_acceleration", "may_rest"}
+"""Of a signal: what may be stricter in another bundle of the same robot; all else names it."""
 
 
 class Signal(BaseModel):

@@ -72,8 +72,7 @@ class Trainer:
             )
         config.check()
         self._tasks = split[: config.tasks]
-        robot = family.robot
-        blank = (robot.observations, robot.actions, robot.observations, robot.references)
+        blank = family.robot.reward_signals.values()
         objective_of(family)(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
         if config.guided_rounds:
             foreseeing(family.make_sim(self._tasks[:1]))

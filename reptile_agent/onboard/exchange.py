@@ -7,12 +7,10 @@ from pathlib import Path
 
 from reptile_agent.onboard.checks import BundleError
 from reptile_agent.onboard.manifest import Manifest
-from reptile_agent.spec import RobotSpec, Signal
+from reptile_agent.spec import LIMITS, RobotSpec, Signal
 
 MAX_NAME = 255
 """Bytes in the name of a file, on Linux."""
-LIMITS = {"low", "high", "max_rate", "max_acceleration", "may_rest"}
-"""Of a signal: what may be stricter; all else must be the same."""
 
 
 def find_in(folder: Path, name: str) -> Path:
@@ -46,7 +44,7 @@ def objection(old: Manifest, new: Manifest) -> str:
     """
     for limit in ("max_distance", "max_layer_distance"):
         their, our = getattr(new.adaptation, limit), getattr(old.adaptation, limit)
-        if _or_none(their) > _or_none(our):
+        if _or_infinite(their) > _or_infinite(our):
             return f"its trust region is wider: {limit} {their}, not {our}"
     return robot_objection(old.robot, new.robot)
 
@@ -68,7 +66,7 @@ def robot_objection(old: RobotSpec, new: RobotSpec) -> str:
     return ""
 
 
-def _or_none(limit: float | None) -> float:
+def _or_infinite(limit: float | None) -> float:
     return math.inf if limit is None else limit
 
 
@@ -83,7 +81,7 @@ def _signal_objection(old: Signal, new: Signal) -> str:
         return f"limits [{new.low:g}, {new.high:g}] have no zero, which holds the robot"
     for limit in ("max_rate", "max_acceleration"):
         their, our = getattr(new, limit), getattr(old, limit)
-        if _or_none(their) > _or_none(our):
+        if _or_infinite(their) > _or_infinite(our):
             return f"{limit} {their} is looser than {our}"
     if new.may_rest and not old.may_rest:
         return "it may rest, and may not now"

@@ -142,7 +142,7 @@ class Memory:
         try:
             found = Memory(robot, capacity, folder, experience, reward)
         except (OSError, SpoolError) as error:
-            found = Memory(robot, capacity, None, experience, reward)
+            found = other
             found._folder = folder
             found._lose_spool(error)
         for at in range(max(0, kept["obs"].shape[1] - capacity), kept["obs"].shape[1]):

@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from reptile_agent.atomic import atomic_write
-from reptile_agent.onboard.exchange import LIMITS
-from reptile_agent.spec import RobotSpec
+from reptile_agent.spec import LIMITS, RobotSpec
 from reptile_agent.transition import Transition
 
 MAGIC = b"REPTSPL1"

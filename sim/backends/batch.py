@@ -284,8 +284,7 @@ def of_arrays(family: MujocoFamily, value: Callable[..., Any]) -> Callable[..., 
     """
     import torch
 
-    robot = family.robot
-    roles = (robot.observations, robot.actions, robot.observations, robot.references)
+    roles = family.robot.reward_signals.values()
 
     def by_torch(*arrays: np.ndarray) -> np.ndarray:
         return value(*map(torch.from_numpy, arrays)).numpy()
