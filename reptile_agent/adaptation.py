@@ -65,9 +65,9 @@ class AdaptationConfig(BaseModel):
     is of all tasks: a model that has found out which one it drives predicts the others worse."""
 
     plans: int = Field(default=4, ge=0, le=1000)
-    """The gate lets the planner plan along so many last control periods, with the adapted
-    parameters and with those in use, and refuses plans that look worse (`plan_evidence`); 0: it
-    does not. For learners that plan."""
+    """The gate lets the planner, or the policy, choose anew along so many last control periods,
+    with the adapted parameters and with those in use, and refuses what looks worse
+    (`plan_evidence`); 0: it does not."""
 
     @property
     def taus(self) -> tuple[float, ...]:

@@ -151,11 +151,14 @@ POINT_NAV = OnPolicyConfig(iterations=30, sampling=Sampling(episode_steps=50))
 HALF_CHEETAH_VEL = OnPolicyConfig(iterations=20, sampling=Sampling(episode_steps=100))
 SETTINGS: dict[str, Setting | OnPolicySetting] = {
     "arm": Setting(
-        TRAIN,
+        dataclasses.replace(TRAIN, adaptation=ADAPTATION.model_copy(update={"plans": 4})),
         seeds=10,
         curve_seeds=2,
-        other_seeds=3,
-        tuned={"reptile": Tuned(0.12, 4e-3)},
+        tuned={
+            "joint": Tuned(0.05, 8e-3),
+            "reptile": Tuned(0.12, 8e-3),
+            "fomaml": Tuned(0.12, 8e-3),
+        },
     ),
     "half_cheetah": LEGGED_SETTING,
     # It moves by a Runge-Kutta of order 4, which takes four times a cheetah's time.

@@ -1,4 +1,4 @@
-"""The graphs of a learner and of what drives with it: act, adapt, evaluate, and value or reward."""
+"""The graphs of a learner and of what drives with it: act, adapt, evaluate, value, and reward."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reptile_agent.export import onnx_graphs
 from reptile_agent.meta.driver import Driver
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_step
 from reptile_agent.meta.learner import Params, RobotLearner
-from reptile_agent.meta.planner import Planner, Reward
+from reptile_agent.meta.planner import Reward
 from reptile_agent.onboard.manifest import POLICY, REWARD, VALUE
 from reptile_agent.spec import RobotSpec
 
@@ -39,9 +39,8 @@ def build(
         "act.onnx": act_graph(driver, params),
         "adapt.onnx": adapt_graph(learner, optimizer, params),
         "evaluate.onnx": evaluate_graph(learner, params),
+        VALUE: value_graph(driver, params),
     }
-    if isinstance(driver, Planner):
-        models[VALUE] = value_graph(driver, params)
     if "reward" in learner.experience.fields:
         models[REWARD] = reward_graph(learner.robot, reward)
     return {name: model.SerializeToString() for name, model in models.items()}
@@ -116,17 +115,14 @@ def evaluate_graph(learner: RobotLearner, params: Params) -> onnx.ModelProto:
     return onnx_graphs.trace(evaluate, {**_put("p.", params), **batch}, dynamic)
 
 
-def value_graph(planner: Planner, params: Params) -> onnx.ModelProto:
+def value_graph(driver: Driver, params: Params) -> onnx.ModelProto:
     """`p.*`, obs, reference, plan [rows, horizon, act_dim] -> value [rows]."""
-    robot = planner.learner.robot
-    _, horizon, acts = planner.noise_shape
+    robot = driver.robot
+    _, horizon, acts = driver.noise_shape
 
     def value(inputs: Tensors) -> Tensors:
-        plan, reference = inputs["plan"], inputs["reference"]
-        actions = planner.actions(plan, reference)
-        before = torch.zeros_like(plan[:, 0, 0])
-        params = _take("p.", inputs)
-        return {"value": planner.imagine(params, inputs["obs"], reference, actions, before)}
+        seen = (inputs[name] for name in ("obs", "reference", "plan"))
+        return {"value": driver.value(_take("p.", inputs), *seen)}
 
     example = {
         **_put("p.", params),

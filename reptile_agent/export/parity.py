@@ -19,10 +19,10 @@ from reptile_agent.meta.driver import Driver
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop
 from reptile_agent.meta.learner import Params, RobotLearner
 from reptile_agent.meta.learners.model_policy import ModelPolicyLearner
-from reptile_agent.meta.planner import Planner, Reward
+from reptile_agent.meta.planner import Reward
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
-from reptile_agent.onboard.manifest import REWARD
+from reptile_agent.onboard.manifest import REWARD, VALUE
 
 Arrays = list[np.ndarray]
 ROWS = 33
@@ -73,13 +73,15 @@ def verify(
     rows: list[Row] = []
     rng = torch.Generator().manual_seed(1)
     params = _perturbed(bundle, rng)
+    # A model_policy judges and follows what its model comes to, and so the objective.
+    complete = objective is not None or not isinstance(learner, ModelPolicyLearner)
     if driver is not None:
         rows.append(_act_row(bundle, driver, params, rng))
-    if isinstance(driver, Planner):
+    if driver is not None and complete:
         rows.append(_value_row(bundle, driver, params, rng))
     if reward is not None and REWARD in bundle.manifest.graphs:
         rows.append(_reward_row(bundle, reward, rng))
-    if objective is not None or not isinstance(learner, ModelPolicyLearner):
+    if complete:
         rows += [_adapt_row(bundle, learner, params, k, rng) for k in inner_steps]
     return [*rows, _evaluate_row(bundle, learner, params, rng)]
 
@@ -110,16 +112,15 @@ def _act_row(bundle: Bundle, driver: Driver, params: Params, rng: torch.Generato
     return Row("act.onnx against torch", max(map(_relative, found, wanted)), 1e-3)
 
 
-def _value_row(bundle: Bundle, planner: Planner, params: Params, rng: torch.Generator) -> Row:
-    robot, (_, horizon, acts) = planner.robot, planner.noise_shape
+def _value_row(bundle: Bundle, driver: Driver, params: Params, rng: torch.Generator) -> Row:
+    robot, (_, horizon, acts) = driver.robot, driver.noise_shape
     obs = 0.3 * torch.randn(len(robot.observations), generator=rng)
     reference = 0.3 * torch.randn(horizon, len(robot.references), generator=rng)
     plans = 0.05 * torch.randn(ROWS, horizon, acts, generator=rng)
-    actions = planner.actions(plans, reference)
-    wanted = planner.imagine(params, obs, reference, actions, torch.zeros(ROWS))
+    wanted = driver.value(params, obs, reference, plans)
     feed = {f"p.{name}": value for name, value in params.items()}
     feed |= {"obs": obs, "reference": reference, "plan": plans}
-    (found,) = _run(bundle, "value.onnx", ["value"], feed)
+    (found,) = _run(bundle, VALUE, ["value"], feed)
     return Row("value.onnx against torch", _relative(found, wanted), 1e-3)
 
 

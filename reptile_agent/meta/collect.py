@@ -18,7 +18,6 @@ from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.online import AdaptingLanes, OnlineAdaptation
 from reptile_agent.meta.plan_gate import PlanGate
-from reptile_agent.meta.planner import Planner
 from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec, limits
 from reptile_agent.task import Task, VecSim
@@ -136,7 +135,7 @@ def drive(
     adapting = plans = None
     if adaptation is not None:
         asked = adaptation.config.plans if adaptation.gated else 0
-        if asked and isinstance(driver, Planner):
+        if asked:
             plans = PlanGate(driver, params, asked, minibatches.spawn(1)[0])
         adapting = AdaptingLanes(agent.learner, params, lanes, adaptation, minibatches, plans)
     own = stacked or adapting is not None

@@ -47,6 +47,18 @@ class Driver(Protocol):
 
         Returns:
             Action [act_dim], the new plan [horizon, act_dim], and the measurement that is expected
-            after the action [obs_dim]; a policy that expects nothing returns `obs`.
+            after the action [obs_dim]; a policy that expects nothing returns `obs`. A policy's plan
+            is its action.
+        """
+        ...
+
+    def value(self, params: Params, obs: Tensor, reference: Tensor, plan: Tensor) -> Tensor:
+        """What plans come to per control period as these parameters see it, [plans].
+
+        Args:
+            params: of the learner that judges.
+            obs: measurement now, [obs_dim].
+            reference: what to follow in the next periods, [horizon, ref_dim].
+            plan: plans as a call returns them, [plans, horizon, act_dim].
         """
         ...

@@ -1,4 +1,4 @@
-"""What lanes would have planned with other parameters: the simulation's side of `plan_evidence`."""
+"""What lanes would have done with other parameters: the simulation's side of `plan_evidence`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from reptile_agent.meta.driver import Driver
 from reptile_agent.meta.learner import Params, stack
-from reptile_agent.meta.planner import Planner
 from reptile_agent.plan_evidence import plan_gain
 
 
@@ -18,25 +18,19 @@ class PlanGate:
     """Plans anew along the last moments of every lane.
 
     Args:
-        planner: that drives the lanes.
+        driver: of the lanes, a planner or a policy.
         start: parameters that every lane began with.
         states: control periods to plan along; the later half of the plans is judged, when the plan
             that is carried from one to the next has settled.
-        rng: of the planner's noise, which both parameters share.
+        rng: of the driver's noise, which both parameters share.
     """
 
     def __init__(
-        self, planner: Planner, start: Params, states: int, rng: np.random.Generator
+        self, driver: Driver, start: Params, states: int, rng: np.random.Generator
     ) -> None:
-        self._planner, self._start, self._rng = planner, start, rng
+        self._driver, self._start, self._rng = driver, start, rng
         self._seen: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=states)
-        self._plan = vmap(planner)
-        self._actions = vmap(planner.actions)
-        self._value = vmap(
-            lambda params, obs, reference, actions: planner.imagine(
-                params, obs, reference, actions, torch.zeros(actions.shape[0])
-            )
-        )
+        self._plan, self._value = vmap(driver), vmap(driver.value)
 
     def see(self, obs: np.ndarray, reference: np.ndarray, first: np.ndarray) -> None:
         """One control period: where the lanes are [lanes, obs_dim], what they are to follow
@@ -56,19 +50,21 @@ class PlanGate:
         """
         lanes = error.shape[1]
         judges = (stack(self._start, lanes), old, new)
-        shape = (lanes, self._planner.horizon, len(self._planner.robot.actions))
+        shape = (lanes, self._driver.horizon, len(self._driver.robot.actions))
         plans = [torch.zeros(shape), torch.zeros(shape)]
         gains = np.zeros((len(judges), lanes))
         for number, (obs, reference, first) in enumerate(self._seen):
-            noise = self._rng.standard_normal((lanes, *self._planner.noise_shape), dtype=np.float32)
+            noise = self._rng.standard_normal((lanes, *self._driver.noise_shape), dtype=np.float32)
             for side, params in enumerate((old, new)):
                 plans[side][first] = 0.0
                 arrays = (obs, reference, plans[side], torch.from_numpy(noise))
                 plans[side] = self._plan(params, *arrays)[1]
             if number < len(self._seen) // 2:
                 continue
-            actions = torch.stack([self._actions(plan, reference) for plan in plans], dim=1)
+            both = torch.stack(plans, dim=1)
+            # What is the same gains nothing, and not what rounding makes of it.
+            differ = (plans[0] != plans[1]).flatten(1).any(1)
             for judge, params in enumerate(judges):
-                value = self._value(params, obs, reference, actions)
-                gains[judge] += (value[:, 1] - value[:, 0]).numpy()
+                value = self._value(params, obs, reference, both)
+                gains[judge] += torch.where(differ, value[:, 1] - value[:, 0], 0.0).numpy()
         return plan_gain(error, gains / max(len(self._seen) - len(self._seen) // 2, 1))

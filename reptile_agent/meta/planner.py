@@ -114,6 +114,11 @@ class Planner:
             state = after
         return value
 
+    def value(self, params: Params, obs: Tensor, reference: Tensor, plan: Tensor) -> Tensor:
+        """What plans `[plans, horizon, act_dim]` come to; `imagine`, smooth or not."""
+        nothing = torch.zeros_like(plan[:, 0, 0])
+        return self.imagine(params, obs, reference, self.actions(plan, reference), nothing)
+
     def actions(self, plan: Tensor, reference: Tensor) -> Tensor:
         """What a plan `[horizon, act_dim]` commands, [horizon, act_dim]."""
         c = self._constants

@@ -23,6 +23,12 @@ class Policy(Protocol):
         """Action [..., act_dim] for obs [..., obs_dim] and reference [..., ref_dim] of now."""
         ...
 
+    def action_value(
+        self, params: Params, obs: Tensor, reference: Tensor, action: Tensor
+    ) -> Tensor:
+        """What actions are worth per control period, [rows]; all arguments are [rows, ...]."""
+        ...
+
 
 @dataclass(frozen=True)
 class PolicyDriver:
@@ -50,8 +56,14 @@ class PolicyDriver:
     def __call__(
         self, params: Params, obs: Tensor, reference: Tensor, plan: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One control period: the policy's action, the plan as it was, and `obs` expected."""
-        del noise
+        """One control period: the policy's action, which is its plan too, and `obs` expected."""
+        del plan, noise
         # A row and not a vector: what is traced has fewer nodes so, and each takes its time.
         action = self.learner.policy_action(params, obs[None], reference)[0]
-        return action, plan.clone(), obs.clone()
+        return action, action[None].clone(), obs.clone()
+
+    def value(self, params: Params, obs: Tensor, reference: Tensor, plan: Tensor) -> Tensor:
+        """What actions `[rows, 1, act_dim]` are worth now, as the learner's own words have it."""
+        rows = plan.shape[0]
+        aim = reference[0].expand(rows, -1)
+        return self.learner.action_value(params, obs.expand(rows, -1), aim, plan[:, 0])

@@ -51,13 +51,11 @@ def interfaces(manifest: Manifest) -> dict[str, Interface]:
             params | {name: ("rows", *shape) for name, shape in segments.items()},
             {"error": ("rows",)},
         ),
+        VALUE: Interface(params | now | {"plan": ("rows", horizon, act)}, {"value": ("rows",)}),
     }
     if manifest.plans:
         found["act.onnx"].inputs.update(plan=(horizon, act), noise=(samples, horizon, act))
         found["act.onnx"].outputs.update(new_plan=(horizon, act), expected=(obs,))
-        found[VALUE] = Interface(
-            params | now | {"plan": ("rows", horizon, act)}, {"value": ("rows",)}
-        )
     if REWARD in manifest.graphs:
         signals = robot.reward_signals.items()
         found[REWARD] = Interface({n: (len(each),) for n, each in signals}, {"reward": ()})

@@ -42,8 +42,7 @@ class Judging:
     ) -> None:
         self._bundle, self._config, self._rehearsal = bundle, config, rehearsal
         self._session = bundle.session("evaluate.onnx")
-        asked = config.plans if bundle.manifest.plans else 0
-        self._plans = PlanGate(bundle, asked, seed) if asked else None
+        self._plans = PlanGate(bundle, config.plans, seed) if config.plans else None
         self._rehearsal_start = self.error(bundle.start, rehearsal)
 
     def check(self, transition: Transition) -> None:

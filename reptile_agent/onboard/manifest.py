@@ -16,7 +16,7 @@ VALUE, REWARD = "value.onnx", "reward.onnx"
 POLICY = "policy."
 """Prefix of the parameters that a policy acts by."""
 GRAPHS = ("act.onnx", "adapt.onnx", "evaluate.onnx", VALUE)
-"""Of a learner that plans; `Manifest.graphs` names those of every kind."""
+"""Of every bundle; `Manifest.graphs` adds what a learner that learns from rewards has."""
 TENSORS = ("start.safetensors", "rehearsal.safetensors")
 MAX_FILE_BYTES = 64 * 2**20
 """No file of a bundle may be larger; a start of a robot is a few hundred kilobytes."""
@@ -115,9 +115,7 @@ class Manifest(_Model):
     @property
     def graphs(self) -> tuple[str, ...]:
         """Files that hold its graphs."""
-        always = tuple(name for name in GRAPHS if name != VALUE)
-        rewarded = "reward" in self.experience.fields
-        return always + (VALUE,) * self.plans + (REWARD,) * rewarded
+        return GRAPHS + (REWARD,) * ("reward" in self.experience.fields)
 
     @model_validator(mode="after")
     def _check_complete(self) -> Manifest:

@@ -1,4 +1,4 @@
-"""What the robot would have planned with other parameters: the robot's side of `plan_evidence`."""
+"""What the robot would have done with other parameters: the robot's side of `plan_evidence`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from reptile_agent.onboard import parameters
 from reptile_agent.onboard.bundle import Bundle
+from reptile_agent.onboard.manifest import VALUE
 from reptile_agent.onboard.policy import Policy
 from reptile_agent.plan_evidence import plan_gain
 from reptile_agent.transition import Transition
@@ -29,10 +30,13 @@ class PlanGate:
     def __init__(self, bundle: Bundle, states: int, seed: int = 0) -> None:
         self._seen: deque[SeenState] = deque(maxlen=states)
         self._policies = [Policy(bundle, seed) for _ in range(2)]
-        self._session = bundle.session("value.onnx")
+        self._session = bundle.session(VALUE)
         self._entries = bundle.manifest.parameters
         self._start = bundle.start
-        self._shape = (self._policies[0].horizon, len(bundle.manifest.robot.references))
+        self._horizon = self._policies[0].horizon
+        # Where references are learned from, a transition knows that of its end as well.
+        rows = 2 if bundle.manifest.experience.sees_reference else self._horizon
+        self._shape = (rows, len(bundle.manifest.robot.references))
 
     def check(self, transition: Transition) -> None:
         """Refuse a transition whose reference cannot be planned along.
@@ -45,8 +49,8 @@ class PlanGate:
         reference = transition.reference[0]
         if reference.shape != self._shape or not np.isfinite(reference).all():
             raise ValueError(
-                f"the reference should be finite numbers of shape {self._shape}, horizon and "
-                f"references; it is of shape {reference.shape}"
+                f"the reference should be finite numbers of shape {self._shape}, control periods "
+                f"and references; it is of shape {reference.shape}"
             )
 
     def see(self, transition: Transition) -> None:
@@ -55,7 +59,7 @@ class PlanGate:
             self.clear()  # what is not known cannot be planned along
             return
         first = bool(transition.first[0])
-        self._seen.append((transition.obs[0], transition.reference[0], first))
+        self._seen.append((transition.obs[0], transition.reference[0, : self._horizon], first))
 
     def clear(self) -> None:
         """Forget what was seen."""
@@ -92,11 +96,13 @@ class PlanGate:
                 policy.act(obs, reference)
             if number < len(seen) // 2:
                 continue
+            judged += 1
             plans = np.stack([policy.plan for policy in self._policies])
+            if np.array_equal(*plans):
+                continue  # and not what rounding makes of it
             for judge, flat in enumerate((self._start, old, new)):
                 worth = self._values(flat, obs, reference, plans)
                 gains[judge] += worth[1] - worth[0]
-            judged += 1
         return float(plan_gain(error, gains / judged)) if judged else float("nan")
 
     def _values(

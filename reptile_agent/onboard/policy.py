@@ -41,6 +41,8 @@ class Policy:
         if self._plans:
             inputs |= {"plan": self._plan, "noise": self._noise}
             outputs |= {"new_plan": self._new_plan, "expected": self._expected}
+        else:
+            self._plan = self._action[None]
         self._graph = Bound(bundle.session("act.onnx"), inputs, outputs)
 
     @property
@@ -55,7 +57,10 @@ class Policy:
 
     @property
     def plan(self) -> np.ndarray:
-        """What is planned, relative to the reference's own commands, [horizon, act_dim]; a view."""
+        """What is planned, relative to the reference's own commands, [horizon, act_dim]; a view.
+
+        Of a policy its action, as it is: [1, act_dim].
+        """
         return self._plan
 
     @property

@@ -36,6 +36,7 @@ def test_a_policys_graphs_do_what_torch_does(policy_bundle, short_arm):
     rewarded = policy_bundle.manifest.learner == "actor_critic"
     assert checks == [
         "act.onnx against torch",
+        "value.onnx against torch",
         *["reward.onnx against torch"] * rewarded,
         *ALWAYS,
         "evaluate.onnx against torch",
@@ -45,7 +46,8 @@ def test_a_policys_graphs_do_what_torch_does(policy_bundle, short_arm):
 def test_without_the_family_what_does_not_need_it_is_compared(policy_bundle):
     checks = [row.check for row in verify(policy_bundle, None, (1, 5))]
     critic = policy_bundle.manifest.learner == "actor_critic"
-    assert checks == ["act.onnx against torch", *ALWAYS * critic, "evaluate.onnx against torch"]
+    judged = ["value.onnx against torch", *ALWAYS] * critic
+    assert checks == ["act.onnx against torch", *judged, "evaluate.onnx against torch"]
 
 
 def test_a_graph_for_another_objective_fails(policy_bundle_path):
@@ -54,7 +56,7 @@ def test_a_graph_for_another_objective_fails(policy_bundle_path):
 
     model_policy = Bundle.load(policy_bundle_path("model_policy"))
     # In the first steps the policy does not follow the model: here the weight is drawn.
-    assert failed(verify(model_policy, other, (1,))) == ALWAYS[:1]
+    assert failed(verify(model_policy, other, (1,))) == ["value.onnx against torch", ALWAYS[0]]
     actor_critic = Bundle.load(policy_bundle_path("actor_critic"))
     assert failed(verify(actor_critic, other, (1,), other)) == ["reward.onnx against torch"]
 

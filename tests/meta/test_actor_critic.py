@@ -148,7 +148,7 @@ def test_an_end_cuts_off_what_comes_after(learner, params, make_batch):
 
 def test_values_are_in_the_rewards_unit(learner, params):
     seen, action = torch.tensor([0.3, 0.4, 0.5]), torch.tensor([0.2, -0.1])
-    found = learner.critic_value(params, seen[None, :2], seen[None, 2:], action[None])
+    found = learner.action_value(params, seen[None, :2], seen[None, 2:], action[None])
     wanted = 2.0 * row_q(learner, params, "critic.", seen, action).min()
     torch.testing.assert_close(found, wanted[None])
 

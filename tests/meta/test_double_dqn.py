@@ -99,7 +99,7 @@ def test_choices_need_not_begin_at_zero(point, learner, params):
     assert other.policy_action(params, torch.zeros(1), torch.ones(1)).tolist() == [1.0]
     seen = (torch.zeros(1, 1), torch.full((1, 1), 3.0))
     values = [
-        float(owner.critic_value(params, *seen, torch.tensor([[chosen]])))
+        float(owner.action_value(params, *seen, torch.tensor([[chosen]])))
         for owner, chosen in ((other, 1.0), (learner, 2.0), (learner, 1.0))
     ]
     assert values == pytest.approx([10.0, 10.0, 5.0])  # 2 * (usual 2 + 3), 2 * (2 + 0.5)

@@ -153,6 +153,26 @@ def test_the_policys_cost_is_that_of_rolling_it_out_by_hand(learner, params, bat
     torch.testing.assert_close(plain.policy_cost(params, batch), total / 4)
 
 
+def test_an_action_is_worth_its_rollout_in_which_the_policy_goes_on(learner, params, batch):
+    scale = torch.from_numpy(learner.policy_normaliser.reward_scale)
+    plain = make_learner(learner.robot, dataclasses.replace(SMALL, smoothness=0.0))
+    obs, aim = batch["obs"][:, :2], batch["obs"][:, 2:]
+    stays = torch.cat([batch["next_obs"][..., :2], aim[:, None].expand(6, 2, 1)], dim=-1)
+    held = batch | {"next_obs": stays}
+    own = learner.policy_action(params, obs, aim)
+    found = learner.action_value(params, obs, aim, own)
+    torch.testing.assert_close(found, -scale * plain.policy_cost(params, held))
+    other = own + 0.3
+    model = {n.removeprefix("model."): v for n, v in of("model.", params).items()}
+    total, state, action = torch.zeros(6), obs.expand(3, 6, 2), other.expand(3, 6, 2)
+    for _ in range(4):
+        after = learner.model.predict(model, state, action)
+        total += reward(state, action, after, aim).mean(0)
+        total -= 0.2 * scale * learner.model.disagreement(after)
+        state, action = after, learner.policy_action(params, after, aim.expand(3, 6, 1))
+    torch.testing.assert_close(learner.action_value(params, obs, aim, other), total / 4)
+
+
 def test_only_a_policy_that_changes_its_mind_pays_for_smoothness(robot, learner, batch, generator):
     rough = make_learner(robot, dataclasses.replace(SMALL, smoothness=100.0))
     steady = learner.init(generator)

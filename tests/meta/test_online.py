@@ -334,8 +334,8 @@ def test_a_lane_that_falls_with_what_has_passed_keeps_it(worn, gated):
     assert counts(lanes)[2] == [0, 0, 0]
 
 
-def test_a_policy_that_its_step_size_ruins_drives_only_on_probation(robot, make, nominal):
-    """Its model predicts better, so the gate lets it pass: only the robot tells."""
+def test_a_policy_that_its_step_size_ruins_is_found_out(robot, make, nominal):
+    """Its model predicts better: only what it would do tells, or else the robot, on probation."""
     driving = make("model_policy")
     start = driving.learner.init(torch.Generator().manual_seed(0))
     replay = Replay(STEPS, 3, 2, LANES)
@@ -352,6 +352,7 @@ def test_a_policy_that_its_step_size_ruins_drives_only_on_probation(robot, make,
         period=5,
         max_distance=1e6,
         rehearsal_margin=1e6,
+        plans=0,
     )
     lr = step_sizes(start, 0.1, {"policy.": 1000.0})
     strict = dataclasses.replace(WATCH, ticks=10, margin=0.1, cooldown_ticks=10)
@@ -370,3 +371,7 @@ def test_a_policy_that_its_step_size_ruins_drives_only_on_probation(robot, make,
     assert (free.rolled_back == 0).all()
     assert (watched.accepted > 0).all()
     assert (watched.rolled_back > 0).all()
+    asking = dataclasses.replace(ruinous, gated=True, config=config.model_copy(update={"plans": 4}))
+    judged, spared = error(asking)
+    assert judged.accepted.sum() < watched.accepted.sum()
+    assert spared < (left_alone + ruined) / 2

@@ -41,13 +41,10 @@ class Cart:
         # Half of what it planned before stays, so that a plan that was carried over shows.
         return kept[0], kept + 0.5 * torch.cat([plan[1:], plan[-1:]]) + 1e-3 * noise[0], obs
 
-    def actions(self, plan: Tensor, reference: Tensor) -> Tensor:
-        return plan
-
-    def imagine(self, params, obs, reference, actions, value) -> Tensor:
-        state = obs.expand(actions.shape[0], 1)
+    def value(self, params, obs, reference, plan) -> Tensor:
+        state, value = obs.expand(plan.shape[0], 1), torch.zeros(plan.shape[0])
         for t in range(HORIZON):
-            state = state + params["gain"] * actions[:, t]
+            state = state + params["gain"] * plan[:, t]
             value = value - (state - reference[t]).square().sum(-1) / HORIZON
         return value
 

@@ -22,6 +22,9 @@ class Linear:
     def policy_action(self, params, obs, reference):
         return torch.cat([obs, reference], dim=-1) @ params["w"]
 
+    def action_value(self, params, obs, reference, action):
+        return (obs + reference).sum(-1) - (action * params["price"]).sum(-1)
+
 
 @pytest.fixture
 def driver(robot) -> PolicyDriver:
@@ -37,8 +40,14 @@ def test_it_does_what_the_policy_says_to_the_reference_of_now(driver, robot):
         params, obs, reference, plan, torch.zeros(driver.noise_shape)
     )
     assert action.tolist() == [21.0, 300.0]
-    torch.testing.assert_close(new_plan, plan)
+    torch.testing.assert_close(new_plan, action[None])
     torch.testing.assert_close(expected, obs)
+
+
+def test_what_it_would_do_is_worth_what_the_learner_says(driver):
+    params, plans = {"price": torch.tensor([1.0, 10.0])}, torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]])
+    found = driver.value(params, torch.tensor([1.0, 2.0]), torch.tensor([[3.0]]), plans)
+    assert found.tolist() == [9.0 - 1.0, 9.0 - 20.0]
 
 
 def test_every_lane_may_have_parameters_of_its_own(driver, generator):

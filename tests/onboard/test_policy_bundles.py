@@ -137,7 +137,8 @@ def test_the_gate_judges_and_what_it_accepts_drives(bundle_of_policy, short_arm)
     found = adapter.adapt()
     figures = found.evidence
     assert np.isfinite([figures.live_before, figures.live_after, figures.rehearsal_after]).all()
-    assert figures.plan_gain is None, "there is no plan to judge"
+    assert figures.plan_gain is not None
+    assert np.isfinite(figures.plan_gain)
     if bundle.manifest.learner == "model_policy":
         assert found.verdict.accepted, found.verdict.reason
         assert figures.live_after < 0.9 * figures.live_before
@@ -150,13 +151,44 @@ def test_the_gate_judges_and_what_it_accepts_drives(bundle_of_policy, short_arm)
     np.testing.assert_array_equal(controller.policy.parameters, found.parameters)
 
 
+def test_a_policy_turned_around_is_refused_though_all_that_judges_is_as_good(
+    bundle_of_policy, short_arm
+):
+    bundle = bundle_of_policy
+    adapter = filled(bundle, short_arm)
+    names = [p.name for p in bundle.manifest.acting]
+    last = max(n for n in names if n.startswith("policy.w"))
+    turned = bundle.start.copy()
+    view = parameters.views(turned, bundle.manifest.parameters)
+    for name in (last, last.replace(".w", ".b")):
+        view[name] *= -3.0
+        view[name] += 2.0
+    errors = np.ones(3)
+    gate = adapter._judging._plans
+    gain = gate.gain(bundle.start, turned, errors, gate.seen)
+    assert gain < 0
+    assert gate.gain(turned, bundle.start, errors, gate.seen) == pytest.approx(-gain, rel=0.5)
+    assert gate.gain(bundle.start, bundle.start, errors, gate.seen) == 0
+
+
+@pytest.mark.parametrize("graph", ["value.onnx", "reward.onnx"])
+def test_a_bundle_without_what_judges_its_policy_is_refused(
+    policy_bundle_path, tmp_path, edit_manifest, graph
+):
+    copy = tmp_path / "bundle"
+    shutil.copytree(policy_bundle_path("actor_critic"), copy)
+    edit_manifest(copy, lambda d: d["files"].pop(graph))
+    with pytest.raises(BundleError, match="files must be"):
+        Bundle.load(copy)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda t: {"reference": None}, "does not say what was to be followed"),
-        (lambda t: {"reference": t.reference[:, :1]}, "does not say what was to be followed"),
-        (lambda t: {"reference": t.reference[:, :, :4]}, "obs has shape"),
-        (lambda t: {"reference": t.reference * np.nan}, "obs is not finite"),
+        (lambda t: {"reference": t.reference[:, :1]}, r"of shape \(2, 5\), control periods"),
+        (lambda t: {"reference": t.reference[:, :, :4]}, r"of shape \(2, 5\), control periods"),
+        (lambda t: {"reference": t.reference * np.nan}, "the reference should be finite"),
     ],
 )
 def test_a_transition_without_its_references_is_not_remembered(
@@ -242,7 +274,6 @@ def test_what_another_learner_recorded_is_refused(
         (lambda d: d["plan"].update(samples=8), "learner actor_critic acts by a policy"),
         (lambda d: d["plan"].update(horizon=2), "plan.horizon must be 1"),
         (lambda d: d.update(learner="dynamics"), "learner dynamics plans"),
-        (lambda d: d["files"].pop("reward.onnx"), "files must be"),
         (lambda d: d.pop("experience"), "files must be"),
         (lambda d: d["experience"].update(sees_reference=False), "rehearsal.safetensors"),
         (lambda d: d["experience"]["inputs"].pop(), "adapt.onnx"),

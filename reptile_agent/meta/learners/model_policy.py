@@ -108,32 +108,66 @@ class ModelPolicyLearner(RobotLearner):
         recorded along the segment, then the last of them. The model is detached: what the policy
         would like to be true teaches it nothing.
         """
-        config, members = self.config, self.config.members
+        config = self.config
         model = {name: value.detach() for name, value in part(params, "model.").items()}
-        policy = part(params, "policy.")
         size = len(self.robot.observations)
         recorded = [batch["obs"][..., size:], *batch["next_obs"][..., size:].unbind(-2)]
         held = [recorded[-1]] * config.horizon
-        references = [r.expand(members, *r.shape) for r in (recorded + held)[: config.horizon]]
-        start = batch["obs"][..., :size]
+        references = (recorded + held)[: config.horizon]
+        worth, outputs = self._rollout(
+            model, part(params, "policy."), batch["obs"][..., :size], references
+        )
+        changes = [(b - a).square().mean((0, -1)) for a, b in itertools.pairwise(outputs)]
+        return config.smoothness * sum(changes) / config.horizon - worth
+
+    def action_value(
+        self, params: Params, obs: Tensor, reference: Tensor, action: Tensor
+    ) -> Tensor:
+        """What actions come to per period if this very policy goes on after them, [rows].
+
+        In the reward's unit, less the price of doubt, along a rollout of `horizon` in which the
+        reference stays. Args [rows, ...], as of `policy_action`.
+        """
+        model, policy = part(params, "model."), part(params, "policy.")
+        references = [reference] * self.config.horizon
+        return self._rollout(model, policy, obs, references, action)[0] * self._reward_scale
+
+    def _rollout(
+        self,
+        model: Params,
+        policy: Params,
+        start: Tensor,
+        references: list[Tensor],
+        first: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Mean reward less doubt of rollouts [rows], in usual rewards, and the policy's outputs.
+
+        Args:
+            model: of every member.
+            policy: that acts.
+            start: measurements, [rows, obs_dim].
+            references: of each period, [rows, ref_dim].
+            first: what is done in the first period, [rows, act_dim]; None: what the policy does.
+        """
+        members = self.config.members
+        aims = [r.expand(members, *r.shape) for r in references]
         states, actions, outputs = [start.expand(members, *start.shape)], [], []
-        for reference in references:
-            seen = torch.cat([states[-1], reference], dim=-1)
-            outputs.append(self._output(policy, seen))
-            actions.append(self._features.command(seen, outputs[-1]))
+        for aim in aims:
+            seen = torch.cat([states[-1], aim], dim=-1)
+            if first is not None and not actions:
+                actions.append(first.expand(members, *first.shape))
+            else:
+                outputs.append(self._output(policy, seen))
+                actions.append(self._features.command(seen, outputs[-1]))
             states.append(self.model.predict(model, states[-1], actions[-1]))
 
         def along(values: list[Tensor]) -> Tensor:
             return torch.stack(values, dim=1)  # [members, horizon, rows, ...]
 
         after = along(states[1:])
-        reward = self.reward(along(states[:-1]), along(actions), after, along(references))
-        changes = [(b - a).square().mean((0, -1)) for a, b in itertools.pairwise(outputs)]
-        return (
-            config.doubt * self.model.disagreement(after).mean(0)
-            + config.smoothness * sum(changes) / config.horizon
-            - reward.mean((0, 1)) / self._reward_scale
-        )
+        reward = self.reward(along(states[:-1]), along(actions), after, along(aims))
+        doubt = self.config.doubt * self.model.disagreement(after).mean(0)
+        return reward.mean((0, 1)) / self._reward_scale - doubt, outputs
 
     def policy_action(self, params: Params, obs: Tensor, reference: Tensor) -> Tensor:
         """What the policy does, [..., act_dim] in the robot's units.

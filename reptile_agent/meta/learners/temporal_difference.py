@@ -131,10 +131,10 @@ class TemporalDifferenceLearner(RobotLearner):
         """What the gate compares: the TD error."""
         return self.td_error(params, batch)
 
-    def critic_value(
+    def action_value(
         self, params: Params, obs: Tensor, reference: Tensor, action: Tensor
     ) -> Tensor:
-        """Smallest value of an action by any critic, [rows], in the reward's unit.
+        """Smallest value of an action by any critic, [rows], per period in the reward's unit.
 
         Shapes: obs [rows, obs_dim], reference [rows, ref_dim], action [rows, act_dim].
         """
