@@ -205,10 +205,6 @@ def _constant_of_another_size(model: onnx.ModelProto) -> None:
 def _eats_memory(model: onnx.ModelProto) -> None:
     """An output that is 2 GiB on its way: a constant is spread out, and summed up again."""
     graph = model.graph
-    output = graph.output[0].name
-    for node in graph.node:
-        node.output[:] = ["lean" if name == output else name for name in node.output]
-        node.input[:] = ["lean" if name == output else name for name in node.input]
     shape = numpy_helper.from_array(np.array([2**15, 2**14], np.int64), "huge.shape")
     graph.initializer.append(shape)
     graph.node.extend(
@@ -216,9 +212,43 @@ def _eats_memory(model: onnx.ModelProto) -> None:
             helper.make_node("ReduceSum", ["noise"], ["huge.one"], keepdims=0),
             helper.make_node("Expand", ["huge.one", "huge.shape"], ["huge"]),
             helper.make_node("ReduceSum", ["huge"], ["huge.sum"], keepdims=0),
-            helper.make_node("Add", ["lean", "huge.sum"], [output]),
         ]
     )
+    _add_to_output(graph, "huge.sum")
+
+
+def _traps(model: onnx.ModelProto) -> None:
+    """The least whole number by -1, which no processor's division can: the process dies of it."""
+    least, by = np.array([-(2**63)], np.int64), np.array([-1], np.int64)
+    for name, value in (("least", least), ("by", by)):
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    model.graph.node.append(helper.make_node("Div", ["least", "by"], ["trap"]))
+    model.graph.node.append(helper.make_node("Cast", ["trap"], ["sprung"], to=TensorProto.FLOAT))
+    _add_to_output(model.graph, "sprung")
+
+
+def _length_by_measurement(model: onnx.ModelProto) -> None:
+    """As long a tensor as a measurement is large: short in the trial, where all are 0."""
+    graph = model.graph
+    for name, value in (("zero", 0.0), ("one", 1.0)):
+        graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+    graph.node.extend(
+        [
+            helper.make_node("ReduceSum", ["obs"], ["limit"], keepdims=0),
+            helper.make_node("Range", ["zero", "limit", "one"], ["long"]),
+            helper.make_node("ReduceSum", ["long"], ["total"], keepdims=0),
+        ]
+    )
+    _add_to_output(graph, "total")
+
+
+def _add_to_output(graph: onnx.GraphProto, name: str) -> None:
+    """Whatever is planted matters to the first output, so that nothing optimises it away."""
+    output = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = ["lean" if each == output else each for each in node.output]
+        node.input[:] = ["lean" if each == output else each for each in node.input]
+    graph.node.append(helper.make_node("Add", ["lean", name], [output]))
 
 
 def _cut(data: bytes) -> bytes:
@@ -252,5 +282,7 @@ FAULTS: Mapping[str, Fault] = {
     "other input": _in_graph(_other_input),
     "other output shape": _in_graph(_other_shape),
     "eats memory": _in_graph(_eats_memory),
+    "traps the processor": _in_graph(_traps),
+    "length by measurement": _in_graph(_length_by_measurement),
 }
 """Name of a fault -> what makes it."""

@@ -29,6 +29,9 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "bundle with external data": ("external data",),
     "bundle with path traversal": ("path traversal", "link"),
     "bundle with an unknown operator": ("unknown operator", "random operator", "foreign domain"),
+    "bundle whose graph would trap or starve the process": (
+        *("traps the processor", "length by measurement", "eats memory"),
+    ),
     "bundle: zip bomb of nested graphs": (
         *("manifest nested", "functions that double", "nested deep"),
         *("nested deeper than protobuf", "nested wide"),
@@ -39,18 +42,12 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Row -> names in `bench.fault_bundles.FAULTS`."""
-CRASHES = (
-    "os.kill(os.getpid(), signal.SIGSEGV)",
-    "os.kill(os.getpid(), signal.SIGBUS)",
-    "os.abort()",
-    "os._exit(3)",
-)
-"""What a runtime does that a graph has crashed."""
-STAND_IN = """
-import os, signal, sys
-sys.stdin.buffer.read()
-print('{"graph": "act.onnx", "trying": "one run in a process of its own"}', flush=True)
+UNGUARDED = """
+from reptile_agent.onboard import graph_integers, trial_child
+graph_integers.check_integers = lambda model: None
+trial_child.main()
 """
+"""The process that tries graphs, without the rule that keeps the known crash from onnxruntime."""
 
 
 class _Active:
@@ -59,19 +56,24 @@ class _Active:
     def __init__(self, setup: Setup) -> None:
         self._setup, self._rig = setup, Rig(setup)
 
-    def load(self, path: Path) -> tuple[str, float]:
-        """Load a broken bundle; what was wrong with that, and how long it took [ms]."""
+    def load(self, path: Path, died_of: str = "") -> tuple[str, float]:
+        """Load a broken bundle; what was wrong with that, and how long it took [ms].
+
+        Args:
+            path: of the bundle.
+            died_of: what the process that tried its graphs has to have been killed by.
+        """
         rig, refused, began = self._rig, False, time.perf_counter()
         try:
             Bundle.load(path)
-        except BundleError:
-            refused = True
+        except BundleError as error:
+            refused = died_of in str(error)
         ms = 1e3 * (time.perf_counter() - began)
         command = rig.tick().command
         kept = np.array_equal(rig.controller.policy.parameters, self._setup.bundle.start)
         wrong = first_wrong(
             [
-                (refused, f"'{path.name}' was not refused"),
+                (refused, f"'{path.name}' was not refused as it should"),
                 (kept, "the active policy was touched"),
                 (rig.active and command is not None, f"control ended: {rig.controller.reason}"),
             ]
@@ -110,23 +112,25 @@ def _flips(setup: Setup, fault: str) -> Row:
 
 
 def _crash(setup: Setup, fault: str) -> Row:
-    active, tally = _Active(setup), Tally(setup, max(len(CRASHES), round(setup.trials / 100)))
-    for number in range(tally.total):
-        with _runtime_that(CRASHES[number % len(CRASHES)], setup.folder):
-            tally.add(*active.load(setup.path))
+    active, tally = _Active(setup), Tally(setup, max(4, round(setup.trials / 100)))
+    path = setup.folder / "crashing"
+    FAULTS["traps the processor"](setup.path, path)
+    with _unguarded(setup.folder):
+        for _ in range(tally.total):
+            tally.add(*active.load(path, died_of="Floating point exception"))
     return tally.row(
         fault,
-        "the process that tries the graphs dies by SIGSEGV, SIGBUS, abort or exit in place of "
-        "onnxruntime",
+        "the least int64 divided by -1 kills onnxruntime (SIGFPE) in the process that tries the "
+        "graphs; the rule that would refuse it before is switched off there",
     )
 
 
 @contextmanager
-def _runtime_that(does: str, folder: Path) -> Iterator[None]:
-    """Graphs are tried by a process that crashes, and none was tried before."""
-    (folder / "crashing_runtime.py").write_text(STAND_IN + does)
+def _unguarded(folder: Path) -> Iterator[None]:
+    """Graphs are tried without the rule, and none was tried before."""
+    (folder / "unguarded_trial.py").write_text(UNGUARDED)
     with (
-        mock.patch.object(trial, "CHILD", "crashing_runtime"),
+        mock.patch.object(trial, "CHILD", "unguarded_trial"),
         mock.patch.object(trial, "_tried", {}),
         mock.patch.object(sys, "path", [str(folder), *sys.path]),
     ):

@@ -21,7 +21,7 @@ from threading import Thread
 from types import ModuleType
 from typing import Any
 
-from reptile_agent.onboard import graph_rules
+from reptile_agent.onboard import graph_integers, graph_rules
 
 FREE_LENGTHS = {"k": 2, "rows": 3}
 """Lengths of free axes in the trial run."""
@@ -95,6 +95,7 @@ def _try(protobuf: ModuleType, graph: dict[str, Any], data: bytes, answers: int)
         ("nesting and number of nodes", lambda: graph_rules.check_structure(model)),
         ("operators on the allow-list", lambda: graph_rules.check_operators(model)),
         ("no external data, constants as they say", lambda: graph_rules.check_constants(model)),
+        ("whole numbers by shapes alone", lambda: graph_integers.check_integers(model)),
         (
             "inputs and outputs of the manifest",
             lambda: graph_rules.check_interface(model, inputs, outputs),

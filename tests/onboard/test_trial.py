@@ -49,6 +49,8 @@ WORDS = {
     "other input": "other inputs",
     "other output shape": "'action' as float32 [5]",
     "eats memory": "(one run in a process of its own)",
+    "traps the processor": "divides whole numbers ('trap')",
+    "length by measurement": "lets measurements decide a length ('long')",
 }
 
 
@@ -99,6 +101,7 @@ def test_an_undamaged_bundle_passes_every_check_by_name(bundle_path):
             "size and sha256",
             "operators on the allow-list",
             "no external data, constants as they say",
+            "whole numbers by shapes alone",
             "inputs and outputs of the manifest",
             "session made in a process of its own",
             "one run in a process of its own",

@@ -103,6 +103,30 @@ def test_joints_that_are_not_the_bundles_lead_to_the_fallback_by_name(
     assert status[-1].mode == "fallback"
 
 
+def test_joints_in_another_order_each_time_are_the_same_measurement(start_node, peer, joints):
+    from reptile_agent_msgs.msg import Transition
+
+    robot, rng = Robot(peer, joints), np.random.default_rng(0)
+    robot.position = {name: 0.05 * (number + 1) for number, name in enumerate(joints)}
+    seen: list[np.ndarray] = []
+    peer.node.create_subscription(
+        Transition,
+        "policy_node/transition",
+        lambda message: seen.append(np.array(message.observation)),
+        10,
+    )
+
+    def shuffle() -> None:
+        robot.names = rng.permutation(joints).tolist()
+
+    peer.node.create_timer(0.005, shuffle)
+    _, status = begin(start_node, peer, [robot], max_frozen=0)
+    peer.wait_for(lambda: len(seen) > 25, "transitions")
+    assert status[-1].mode == "active", status[-1].reason
+    wanted = [*robot.position.values(), *[0.0] * len(joints)]
+    np.testing.assert_allclose(seen, np.tile(wanted, (len(seen), 1)), atol=1e-6)
+
+
 def test_a_single_bad_message_between_good_ones_is_not_lost(start_node, peer, joints):
     robot = Robot(peer, joints)
     # Where messages come in parts a few are queued; else the newest alone counts, by intent.
