@@ -4,7 +4,9 @@
 
 Four parts over DDS between processes: this one publishes joint_states at 200 Hz and takes the
 commands; policy_node controls; adapter_node, niced, hears every transition and learns: never
-(`idle`, it is frozen) or as often as it can (`adapting`). Idle and adapting take turns.
+(`idle`, it is frozen) or as often as it can (`adapting`). Idle and adapting take turns. Then it
+learns while a fifth process floods it with transitions (`flooded`), is stopped in the midst of it
+(`hung`, SIGSTOP) and is killed (`killed`).
 
 **The round trip** is from just before a JointState is published until DDS has received the first
 command that was computed from it. Two commands echo what was measured of their joints (the planner
@@ -42,6 +44,7 @@ from rich.table import Table
 
 from bench.control_jitter import echo_bundle
 from bench.control_jitter.echo_robot import EchoRobot
+from bench.control_jitter.loads import ONCE, TURNS, Loads
 from bench.faults.nodes import Peer, bring_up, latched, ros_domain, statuses, why_no_nodes
 from bench.machine import about
 from bench.shipped import SHIPPED
@@ -56,7 +59,6 @@ SHORTEST = 0.03
 """Share of the trips of that stretch that tell when the ticks are."""
 SETTLE_S = 0.5
 """After the load has changed, before it counts."""
-LOADS = ("idle", "adapting")
 UNTRACED = 0.01
 """Share of the commands that may come from no measurement as it was sent: a clamped one, after
 policy_node was held up for long."""
@@ -64,14 +66,14 @@ policy_node was held up for long."""
 
 @dataclass(frozen=True)
 class Args:
-    """Time the way from joint_states to command, idle and while the robot learns."""
+    """Time the way from joint_states to command, idle, while the robot learns and worse."""
 
     bundle: Path = SHIPPED
     """Bundle that drives, at 200 Hz; default: the one that the ROS package ships."""
     seconds: float = 60.0
     """For each of the loads."""
     rounds: int = 3
-    """Turns that they take."""
+    """Turns that idle and adapting take."""
     inner_steps: int = 40
     """k of an adaptation; with the gate it fills the time until enough that is new was seen."""
     json: bool = False
@@ -148,11 +150,10 @@ class Rig:
         from reptile_agent_msgs.msg import (  # pyright: ignore[reportMissingImports]
             AdaptationStatus,
         )
-        from std_srvs.srv import SetBool
 
         self.peer = peer
-        spec = Bundle.load(bundle).manifest.robot
-        self.robot = EchoRobot(peer, spec, columns, PERIOD_S)
+        manifest = Bundle.load(bundle).manifest
+        self.robot = EchoRobot(peer, manifest.robot, columns, PERIOD_S)
         self.status = statuses(peer)
         self.adaptations = latched(peer, AdaptationStatus, "adapter_node/status")
         # Plans by a model of another rate are often clamped, echoed joints do not follow commands,
@@ -164,7 +165,7 @@ class Rig:
             max_frozen=0,
             max_age_s=1.0,
         )
-        start(
+        adapter = start(
             "reptile_agent_ros.adapter_node",
             bundle=bundle,
             adapt_period_s=0.01,
@@ -173,24 +174,10 @@ class Rig:
         self._policy = psutil.Process(node.process.pid)
         self.robot.publish_every(PERIOD_S)
         bring_up(peer, "adapter_node")
-        self._freezer = peer.node.create_client(SetBool, "adapter_node/freeze")
-        peer.wait_for(self._freezer.service_is_ready, "service adapter_node/freeze")
-        self.load("idle")
+        self.loads = Loads(peer, adapter, self.adaptations, manifest)
+        self.loads.begin("idle")
         bring_up(peer, "policy_node")
         peer.wait_for(lambda: len(self.robot.answered_s) > RATE_HZ, "answers", 20.0)
-
-    def load(self, load: str) -> None:
-        """Let the robot learn, or not; comes back when that is so.
-
-        Raises:
-            TimeoutError: nothing is learned.
-        """
-        learned, learns = len(self.adaptations), load == "adapting"
-        request = self._freezer.srv_type.Request(data=not learns)
-        self.peer.wait_for(self._freezer.call_async(request).done, "answer of freeze")
-        if learns:
-            self.peer.wait_for(lambda: len(self.adaptations) > learned, "adaptation", 30.0)
-        self.peer.spin_for(SETTLE_S)
 
     def align(self) -> None:
         """Have messages go out half a period before the ticks."""
@@ -202,12 +189,15 @@ class Rig:
         self.robot.publish_every(PERIOD_S, at_s=tick_s - PERIOD_S / 2)
         self.peer.spin_for(SETTLE_S)
 
-    def look(self, seconds: float, seen: Seen) -> None:
-        """Note for so long what is to be seen.
+    def look(self, load: str, seconds: float, seen: Seen) -> None:
+        """Note for so long what is to be seen under a load.
 
         Raises:
             RuntimeError: control fell back, or too many commands are not to be traced.
+            TimeoutError: nothing is learned.
         """
+        self.loads.begin(load)
+        self.peer.spin_for(SETTLE_S)
         robot, strange = self.robot, self.robot.strange
         first, commands, learned = len(robot.sent_s), len(robot.commands_s), len(self.adaptations)
         missed, cpu_s, began_s = self.status[-1].missed, self._cpu_s(), time.monotonic()
@@ -251,16 +241,20 @@ def measure(args: Args, folder: Path) -> list[dict[str, Any]]:
         TimeoutError: nothing is answered, or nothing learned.
     """
     columns = echo_bundle.write(args.bundle, folder / "bundle", PERIOD_S)
-    seen = {load: Seen() for load in LOADS}
+    seen = {load: Seen() for load in TURNS + ONCE}
     with ros_domain(args.domain, folder) as (start, peer):
         rig = Rig(start, peer, folder / "bundle", columns, args.inner_steps)
         gc.freeze()
         rig.align()
-        for _ in range(args.rounds):
-            for load in LOADS:
-                rig.load(load)
-                rig.look(args.seconds / args.rounds, seen[load])
-    return [seen[load].row(load) for load in LOADS]
+        try:
+            for _ in range(args.rounds):
+                for load in TURNS:
+                    rig.look(load, args.seconds / args.rounds, seen[load])
+            for load in ONCE:
+                rig.look(load, args.seconds, seen[load])
+        finally:
+            rig.loads.end()
+    return [each.row(load) for load, each in seen.items()]
 
 
 def main() -> None:

@@ -118,8 +118,8 @@ class Command:
                 return None
         finally:
             writer.close()
-        with console.status("tracing the plan and the k-step update into ONNX"):
-            write_bundle(trainer, self.out / "bundle")
+        with console.status("looking at what was trained") as status:
+            write_bundle(trainer, self.out / "bundle", status.update)
         console.print(f"bundle: {self.out / 'bundle'}")
         return self.out / "bundle"
 

@@ -40,8 +40,8 @@ class Command:
             )
         out = self.out or self.run_folder / "bundle"
         console.print("tracing the plan and the k-step update into ONNX: about a minute")
-        with console.status("tracing"):
-            manifest = write_bundle(trainer, out)
+        with console.status("looking at what was trained") as status:
+            manifest = write_bundle(trainer, out, status.update)
         size = sum(entry.bytes for entry in manifest.files.values())
         console.print(
             f"bundle: {out} ({size / 1024:.0f} KiB, start {manifest.start_sha256[:12]}); "

@@ -181,8 +181,8 @@ def _progress(run: RunFolder, trainer: Trainer | OnPolicyTrainer | None) -> str:
         parts.append(f"{trainer.done_iterations} of {trainer.total_iterations} outer iterations")
     if run.best is not None:
         parts.append(
-            f"lowest cost on the validation split {run.best['cost']:.4g}, at iteration "
-            f"{run.best['iteration']} ({BEST})"
+            f"best on the validation split: mean reward {-run.best['cost']:.4g} per control "
+            f"period, adapting, at iteration {run.best['iteration']} ({BEST})"
         )
     return "; ".join(parts)
 

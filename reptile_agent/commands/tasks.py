@@ -12,6 +12,7 @@ import tyro
 from reptile_agent.commands.console import console, table
 from reptile_agent.task import TaskFamily
 from sim import registry
+from sim.splits import INFEASIBLE
 
 
 @dataclass
@@ -99,3 +100,5 @@ def _print(family: TaskFamily) -> None:
     held_out = [str(row["name"]) for row in family.describe() if row["held_out"]]
     kind = f" (held_out: {', '.join(held_out)})" if held_out else ""
     console.print(f"splits, tasks in each: {sizes}{kind}")
+    if family.splits().get(INFEASIBLE):
+        console.print(f"{INFEASIBLE}: drawn, and beyond what any controller could do; kept apart")

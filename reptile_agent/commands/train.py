@@ -141,7 +141,11 @@ def train(trainer: Trainable, out: Path, validation: Validation | None = None) -
         return 130
     if validation is not None and validation.best is not None:
         cost, at = validation.best
-        console.print(f"best on the validation split: {cost:.4g} at iteration {at} ({out / BEST})")
+        console.print(
+            f"best on the validation split: mean reward {-cost:.4g} per control period, adapting, "
+            f"at iteration {at} ({out / BEST})",
+            soft_wrap=True,
+        )
     console.print(f"trained: {checkpoint} (tensorboard --logdir {out})")
     return 0
 

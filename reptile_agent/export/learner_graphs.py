@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ def build(
     reward: Reward,
     optimizer: InnerOptimizer,
     params: Params,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, bytes]:
     """File name -> serialized ONNX model.
 
@@ -34,16 +37,21 @@ def build(
         reward: of the task family; in a graph of its own where the learner learns from rewards.
         optimizer: of the inner loop.
         params: of plausible size; the graphs take them as inputs.
+        tell: called with what is done next: a graph takes some seconds.
     """
-    models = {
-        "act.onnx": act_graph(driver, params),
-        "adapt.onnx": adapt_graph(learner, optimizer, params),
-        "evaluate.onnx": evaluate_graph(learner, params),
-        VALUE: value_graph(driver, params),
+    makers: dict[str, Callable[[], onnx.ModelProto]] = {
+        "act.onnx": lambda: act_graph(driver, params),
+        "adapt.onnx": lambda: adapt_graph(learner, optimizer, params),
+        "evaluate.onnx": lambda: evaluate_graph(learner, params),
+        VALUE: lambda: value_graph(driver, params),
     }
     if "reward" in learner.experience.fields:
-        models[REWARD] = reward_graph(learner.robot, reward)
-    return {name: model.SerializeToString() for name, model in models.items()}
+        makers[REWARD] = lambda: reward_graph(learner.robot, reward)
+    models: dict[str, bytes] = {}
+    for number, (name, make) in enumerate(makers.items(), 1):
+        tell(f"tracing {name} ({number} of {len(makers)})")
+        models[name] = make().SerializeToString()
+    return models
 
 
 def act_graph(driver: Driver, params: Params) -> onnx.ModelProto:

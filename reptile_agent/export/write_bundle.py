@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,15 @@ MAX_UNKNOWN_REWARD = 0.1
 """Share of the rewards' variance that the robot may not be able to know."""
 
 
-def write_bundle(trainer: Trainer, path: Path) -> Manifest:
+def write_bundle(
+    trainer: Trainer, path: Path, tell: Callable[[str], None] = lambda _: None
+) -> Manifest:
     """Export a trained start; an older bundle at `path` is replaced whole.
 
     Args:
         trainer: at the end of its run.
         path: of the bundle's folder.
+        tell: called with what is done next.
 
     Raises:
         FileExistsError: `path` is there and no bundle.
@@ -62,7 +66,7 @@ def write_bundle(trainer: Trainer, path: Path) -> Manifest:
     if "reward" in rehearsal:
         _check_reward(family, rehearsal)
     start = {name: np.ascontiguousarray(value.numpy()) for name, value in params.items()}
-    files = learner_graphs.build(learner, driver, family.reward, config.inner, params)
+    files = learner_graphs.build(learner, driver, family.reward, config.inner, params, tell)
     files["start.safetensors"] = save(start)
     files["rehearsal.safetensors"] = save(dict(rehearsal))
     entries = _entries(start)

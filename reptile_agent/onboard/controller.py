@@ -95,7 +95,7 @@ class Controller:
 
     @property
     def frozen(self) -> bool:
-        """Whether `back_to_start` keeps adapted parameters out, until `reset`."""
+        """Whether `roll_back` keeps adapted parameters out, until `reset`."""
         return self._frozen
 
     @property
@@ -215,12 +215,17 @@ class Controller:
         unknown = np.full(len(self.bundle.manifest.robot.observations), np.nan, np.float32)
         return self._fall_back(unknown).command
 
-    def back_to_start(self) -> None:
-        """Drop adapted parameters for the bundle's start, and take no others until `reset`."""
-        self.version, self._good = 0, (0, self.bundle.start.copy())
-        self.policy.set_parameters(self.bundle.start)
+    def roll_back(self) -> None:
+        """Put back the last parameters that passed probation before those in use.
+
+        Where there are none, or what was put back is in use, the bundle's start. No others are
+        taken until `reset`.
+        """
+        if self.version == self._good[0]:
+            self._good = (0, self.bundle.start.copy())
+        self._put_back()
         self.probation.reset()
-        self._offered, self._frozen = None, True
+        self._frozen = True
 
     def _is_worse(self, error: float, reward: float, even: bool) -> bool:
         """Whether probation takes back what drives; an uneven period tells it nothing."""
@@ -275,9 +280,12 @@ class Controller:
             self._good = (self.version, self.policy.parameters)
 
     def _roll_back(self) -> None:
+        self.rollbacks += 1
+        self._put_back()
+
+    def _put_back(self) -> None:
         self.version, flat = self._good
         self.policy.set_parameters(flat)
-        self.rollbacks += 1
         self._offered = None
 
     def _fall_back(self, obs: np.ndarray) -> Tick:

@@ -95,7 +95,8 @@ def test_the_best_start_is_kept_beside_the_last_and_both_are_named(validated, tm
     assert [row[1:] for row in logged] == [(5.0, 2), (2.0, 4), (4.0, 6), (3.0, 8)]
     assert {row[0] for row in logged} == {"validate/cost"}
     assert (saved_at(tmp_path / BEST), saved_at(tmp_path / CHECKPOINT)) == (4, LENGTH)
-    assert "best on the validation split: 2 at iteration 4" in capsys.readouterr().out
+    said = "mean reward -2 per control period, adapting, at iteration 4"
+    assert f"best on the validation split: {said}" in capsys.readouterr().out
 
 
 def test_a_resumed_run_keeps_the_best_start_of_its_first_part(validated, tmp_path):

@@ -143,12 +143,33 @@ def test_worse_tracking_rolls_back_to_the_last_good_within_one_period(clock):
     assert clock.controller.version == 1, "after a roll-back nothing is taken for a while"
 
 
-def test_back_to_start_drops_what_was_adapted_and_takes_no_other_until_reset(clock):
+@pytest.mark.parametrize("passed", [False, True])
+def test_asked_to_it_goes_back_to_the_last_good_and_asked_again_to_the_start(clock, passed):
+    clock.settle()
+    good = offer(clock.controller, 1)
+    clock.tick()
+    clock.settle()
+    offer(clock.controller, 2, 5e-4)
+    clock.tick()
+    assert clock.controller.version == 2
+    if passed:
+        clock.settle()
+        assert clock.controller.probation.outcome == "passed"
+    for version, flat in ((1, good), (0, clock.controller.bundle.start)):
+        clock.controller.roll_back()
+        offer(clock.controller, 3)
+        clock.settle()
+        assert clock.controller.version == version
+        assert clock.controller.policy.parameters == pytest.approx(flat)
+    assert clock.controller.rollbacks == 0, "counts what probation takes back"
+
+
+def test_rolled_back_by_hand_it_takes_no_other_until_reset(clock):
     clock.settle()
     offer(clock.controller, 1)
     clock.tick()
     assert clock.controller.version == 1
-    clock.controller.back_to_start()
+    clock.controller.roll_back()
     assert clock.controller.version == 0
     assert (clock.controller.policy.parameters == clock.controller.bundle.start).all()
     offer(clock.controller, 2)

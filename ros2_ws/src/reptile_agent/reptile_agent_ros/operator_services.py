@@ -10,6 +10,7 @@ from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.controller import Controller
 from reptile_agent_ros.answers import create_trigger
 from reptile_agent_ros.bundle_swap import BundleSwap
+from std_srvs.srv import Trigger
 
 STOPPED = 'stopped by ~/stop'
 
@@ -60,13 +61,9 @@ class OperatorServices:
         for name, do, message in (
             ('~/stop', self._stop, f'{STOPPED}; ~/reset releases it'),
             ('~/reset', self._reset, 'fallback released'),
-            (
-                '~/rollback',
-                self._rollback,
-                "on the bundle's start; ~/reset lets adapted parameters in again",
-            ),
         ):
             self._services.append(create_trigger(self._node, name, do, message))
+        self._services.append(self._node.create_service(Trigger, '~/rollback', self._rollback))
 
     def destroy(self) -> None:
         """Offer them no longer; who stopped the robot has it stopped still."""
@@ -95,9 +92,16 @@ class OperatorServices:
         self._stopped = False
         self._begin()
 
-    def _rollback(self) -> None:
-        self._controller().back_to_start()
+    def _rollback(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        controller = self._controller()
+        controller.roll_back()
         self._changed()
+        version = controller.version
+        response.success = True
+        response.message = (
+            f'on parameters version {version} again' if version else "on the bundle's start"
+        ) + '; ~/reset lets others in again'
+        return response
 
     def _why_no_swap(self) -> str:
         """Why the bundle may not be exchanged now: that would undo what somebody asked for."""
