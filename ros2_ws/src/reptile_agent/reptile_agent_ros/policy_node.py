@@ -17,7 +17,7 @@ from reptile_agent.onboard.bundle import Bundle, BundleError
 from reptile_agent.onboard.controller import Controller, LATE, Tick
 from reptile_agent_msgs.msg import Parameters, PolicyStatus
 from reptile_agent_msgs.msg import Transition as TransitionMessage
-from reptile_agent_ros import wire
+from reptile_agent_ros import realtime, wire
 from reptile_agent_ros.commands import Commands
 from reptile_agent_ros.control_diagnostics import ControlDiagnostics
 from reptile_agent_ros.introspection import Introspection
@@ -76,6 +76,7 @@ class PolicyNode(LifecycleNode):
     @logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to control as soon as the robot is seen."""
+        self._go_first(True)
         self._begin()
         self._active = True
         return super().on_activate(state)
@@ -85,6 +86,7 @@ class PolicyNode(LifecycleNode):
         """Hold the robot where it is, and send no more commands."""
         self._stop()
         self._publish_status()
+        self._go_first(False)
         return super().on_deactivate(state)
 
     @logged
@@ -156,6 +158,7 @@ class PolicyNode(LifecycleNode):
 
     def _destroy(self) -> None:
         self._active = False
+        self._go_first(False)
         for part in (self._operator, *self._parts):
             part.destroy()
         self._parts = []
@@ -174,6 +177,17 @@ class PolicyNode(LifecycleNode):
             if hasattr(self, name):
                 self.destroy_publisher(getattr(self, name))
                 delattr(self, name)
+
+    def _go_first(self, first: bool) -> None:
+        """Have every thread of this process, all made by now, run before all else, or as others."""
+        priority = value(self, 'realtime_priority')
+        if not priority:
+            return
+        why_not = realtime.schedule(priority if first else 0)
+        if why_not:
+            self.get_logger().info(f'controls by ordinary scheduling: {why_not}')
+        elif first:
+            self.get_logger().info(f'controls at real-time priority {priority}')
 
     def _begin(self) -> None:
         """Control anew: from a measurement yet to come, along a trajectory that still runs.

@@ -132,6 +132,14 @@ def declare_policy(node: Node) -> None:
     )
     declare(
         node,
+        'realtime_priority',
+        20,
+        'Of all threads of this process while it is active, by SCHED_FIFO, where the user may; 0: '
+        'ordinary scheduling.',
+        between=(0, 49),
+    )
+    declare(
+        node,
         'max_age_s',
         0.0,
         'Oldest measurement that is acted upon [s]; beyond it the robot falls back; '
