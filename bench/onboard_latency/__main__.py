@@ -5,7 +5,9 @@
 Each subject and runtime gets a process of its own, one thread, and the same bundle, so that the
 memory is its own too. `act` is one control period, `adapt` the k steps alone; `adapter` is all
 that the robot does for one adaptation: drawing minibatches, the steps, and the gate with its plans;
-`load` is a new process from its start to its first action, with every check of the bundle.
+`load` is a new process from its start to its first action, with every check of the bundle, `import`
+one that only imports, and `configure` what the ROS nodes do before they can be activated, timed
+once, with the memory that they take when active.
 `--paper` counts operations instead, and says what a Raspberry Pi would take.
 """
 
@@ -24,21 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.onboard_latency.subjects import MADE
-from bench.onboard_latency.timing import Row, Timer
+from bench.onboard_latency.timing import Timer
 from bench.shipped import SHIPPED
 
-LOADS = 7
-"""Processes started for the row `load`."""
-FIRST_ACTION = """
-import sys
-import numpy as np
-from reptile_agent.onboard.bundle import Bundle
-from reptile_agent.onboard.policy import Policy
-bundle = Bundle.load(sys.argv[1])
-robot, policy = bundle.manifest.robot, Policy(bundle)
-obs = np.zeros(len(robot.observations), np.float32)
-policy.act(obs, np.zeros((policy.horizon, len(robot.references)), np.float32))
-"""
 Runtime = Literal["onnxruntime", "torch_eager", "torch_compile", "paper"]
 RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "torch_eager", "torch_compile")
 
@@ -124,7 +114,10 @@ def main() -> None:
 def _rows(args: Args, made: Path, console: Console) -> list[dict]:
     rows = []
     if "bundle" in args.subjects and not args.paper:
-        rows.append(asdict(_load(args.bundle)))
+        from bench.onboard_latency import processes
+
+        console.print("processes that start", style="dim")
+        rows += [asdict(row) for row in processes.rows(args.bundle, args.repeats // 5)]
     for subject in args.subjects:
         folder = args.bundle
         if subject != "bundle":
@@ -137,14 +130,6 @@ def _rows(args: Args, made: Path, console: Console) -> list[dict]:
                 Job(subject, folder, runtime, args.inner_steps, args.batches, args.repeats)
             )
     return rows
-
-
-def _load(bundle: Path) -> Row:
-    """A process from nothing to its first action; its memory is in the rows of onnxruntime."""
-    command = [sys.executable, "-c", FIRST_ACTION, str(bundle)]
-    return Timer("bundle", "onnxruntime", LOADS).row(
-        "load", lambda: subprocess.run(command, check=True)
-    )
 
 
 def _child(job: Job) -> list[dict]:

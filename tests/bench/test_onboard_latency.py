@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.faults.nodes import why_no_nodes
 from bench.onboard_latency import paper, timing, torch_side
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.onboard import parameters
@@ -59,7 +60,10 @@ def test_every_row_of_the_shipped_bundle_is_there(arm_bundle_path):
     command += ["--inner-steps", "2", "--batches", "16", "--repeats", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = json.loads(done.stdout)
+    nodes = set() if why_no_nodes() else {"configure policy_node", "configure adapter_node"}
     assert {(row["what"], row["runtime"]) for row in rows} == {
+        *((node, "onnxruntime") for node in nodes),
+        *(("import", runtime) for runtime in ("onnxruntime", "torch_eager")),
         ("load", "onnxruntime"),
         ("act, bare session", "onnxruntime"),
         ("adapter", "onnxruntime"),

@@ -179,7 +179,7 @@ class PolicyNode(LifecycleNode):
                 delattr(self, name)
 
     def _go_first(self, first: bool) -> None:
-        """Have every thread of this process, all made by now, run before all else, or as others."""
+        """Have every thread of this process, all made by now, run before all else, or not."""
         priority = value(self, 'realtime_priority')
         if not priority:
             return
