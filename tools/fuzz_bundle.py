@@ -26,7 +26,7 @@ from bench.fault_bundles import FAULTS, replace_file
 
 atheris: Any = importlib.import_module("atheris")  # by name: it is in no extra that lint needs
 with atheris.instrument_imports(include=["reptile_agent.onboard"]):
-    from reptile_agent.onboard import graph_rules, manifest, trial_child
+    from reptile_agent.onboard import graph_integers, graph_rules, manifest, trial_child
     from reptile_agent.onboard.bundle import Bundle, BundleError, parse_manifest
     from reptile_agent.onboard.interface import interfaces
 
@@ -109,6 +109,7 @@ def _rules(folder: Path) -> tuple[Target, list[bytes]]:
             graph_rules.check_structure,
             graph_rules.check_operators,
             graph_rules.check_constants,
+            graph_integers.check_integers,
             lambda model: graph_rules.check_interface(model, inputs, outputs),
         )
         for check in checks:  # each on its own: the first shall not hide the others

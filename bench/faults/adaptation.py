@@ -238,7 +238,8 @@ def _hung(setup: Setup, fault: str) -> Row:
     return tally.row(
         fault,
         "1000 steps in a thread, called off while a controller ticks; the adapter's process "
-        "stopped (SIGSTOP) and killed: tests/ros/test_adapter_state.py",
+        "stopped (SIGSTOP) and killed, and control's p99 beside that: tests/ros/"
+        "test_adapter_state.py, bench.control_jitter",
     )
 
 

@@ -79,7 +79,8 @@ def _gives(node: Any, inputs: list[bool], names: Mapping[str, bool]) -> bool:
     if kind == "Shape":
         return True
     if kind in ("Constant", "ConstantOfShape"):
-        return any(a.t.data_type in WHOLE or a.name.startswith("value_int") for a in node.attribute)
+        named = ("value_int", "value_ints")  # compared, for a name may be bytes
+        return any(a.t.data_type in WHOLE or a.name in named for a in node.attribute)
     inner = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + [*a.graphs]]
     if inner:
         # Which of its inputs is which is not asked: one of whole numbers makes all of them so.

@@ -86,9 +86,9 @@ def test_a_folder_that_cannot_be_trusted_does_not_configure(start_node, peer, tm
 def test_flooded_or_stopped_it_grows_no_more_and_control_goes_on(start_node, peer, arm_bundle):
     """A hundred times the data rate, then a process that hangs (SIGSTOP)."""
     import psutil
-    from reptile_agent_msgs.msg import Transition
+    from reptile_agent_msgs.msg import AdaptationStatus, Transition
 
-    status = statuses(peer)
+    status, adaptations = statuses(peer), latched(peer, AdaptationStatus, "adapter_node/status")
     start_node("reptile_agent_mujoco.mujoco_robot", publish_rate_hz=200.0)
     start_node("reptile_agent_ros.policy_node")
     adapter = start_node("reptile_agent_ros.adapter_node")
@@ -129,4 +129,7 @@ def test_flooded_or_stopped_it_grows_no_more_and_control_goes_on(start_node, pee
     rate_hz = (status[-1].ticks - ticks) / (time.monotonic() - began)
     assert rate_hz == pytest.approx(25, rel=0.2)
     assert status[-1].mode == "active"
+    told = len(adaptations)
     process.send_signal(signal.SIGCONT)
+    peer.wait_for(lambda: len(adaptations) > told, "a verdict once it goes on", 30.0)
+    assert status[-1].mode == "active"
