@@ -32,8 +32,8 @@ class Evidence:
     layers: Mapping[str, float] = field(default_factory=dict)
     """Relative distance of each layer (`trust_region.layer_distances`); empty: not judged."""
     plan_gain: float | None = None
-    """What plans made with the adapted parameters are thought to be worth more per control period
-    than those made with the parameters in use; None: nobody asked."""
+    """What plans made with the adapted parameters, or a policy's actions, are thought to be worth
+    more per control period than those of the parameters in use; None: nobody asked."""
 
     @property
     def figures(self) -> dict[str, float]:
@@ -97,7 +97,7 @@ def _objection(e: Evidence, config: AdaptationConfig) -> tuple[str, str] | None:
     # Written so that a gain that is not a number does not pass.
     if e.plan_gain is not None and not e.plan_gain >= 0:
         if np.isnan(e.plan_gain):
-            return "plans_worse", "what would be planned is not known: nothing was seen to follow"
+            return "plans_worse", "what would be done is not known: nothing was seen to follow"
         worth = f"{e.plan_gain:.3g} more per control period"
-        return "plans_worse", f"what would be planned is thought to be worth {worth}, below 0"
+        return "plans_worse", f"what would be done is thought to be worth {worth}, below 0"
     return None

@@ -19,10 +19,12 @@ half a period before. 2.5 ms of each round trip are that wait; a message that co
 
 Rows: `load`; `p50_ms, p99_ms, max_ms` of the round trip; `jitter_p99_ms`, by how much the time
 between two commands differs from 5 ms; `missed`, control periods without a tick, by policy_node's
-own count; `unanswered`, messages that no command was computed from, as a newer one was there;
-`cpu_percent` of policy_node; `adaptations`, and the share of time that they took,
-`learning_percent`. It ends with exit code 1 where control fell back, or more than one command in a
-hundred comes from no measurement as it was sent.
+own count; `unanswered`, messages that no command was computed from, as a newer one was there (they
+are in no percentile); `cpu_percent` of policy_node; `adaptations`, and the share of time that they
+took, `learning_percent`; `flood_hz`, transitions a second beside the robot's own; `realtime`,
+whether policy_node and this process, which plays the robot's driver, ran by SCHED_FIFO. It ends
+with exit code 1 where control fell back, or more than one command in a hundred comes from no
+measurement as it was sent.
 """
 
 from __future__ import annotations
@@ -74,6 +76,8 @@ class Args:
     """For each of the loads."""
     rounds: int = 3
     """Turns that idle and adapting take."""
+    realtime_priority: int = 20
+    """Of policy_node and of this process; 0: ordinary scheduling."""
     inner_steps: int = 40
     """k of an adaptation; with the gate it fills the time until enough that is new was seen."""
     json: bool = False
@@ -95,8 +99,9 @@ class Seen:
     missed: int = 0
     unanswered: int = 0
     learned_ms: list[float] = field(default_factory=list)
+    flood_hz: float = 0.0
 
-    def row(self, load: str) -> dict[str, Any]:
+    def row(self, load: str, realtime: bool) -> dict[str, Any]:
         """As it is printed."""
         trips, uneven = np.array(self.round_trips_ms), np.array(self.intervals_ms)
         p50, p99, most = np.percentile(trips, [50, 99, 100])
@@ -112,6 +117,8 @@ class Seen:
             "cpu_percent": round(100 * self.cpu_s / self.seconds, 1),
             "adaptations": len(self.learned_ms),
             "learning_percent": round(0.1 * sum(self.learned_ms) / self.seconds, 1),
+            "flood_hz": round(self.flood_hz),
+            "realtime": realtime,
         }
 
 
@@ -135,7 +142,7 @@ class Rig:
         peer: of theirs, in this process.
         bundle: folder of the echoing bundle.
         columns: what it echoes.
-        inner_steps: k of an adaptation.
+        args: of the run.
     """
 
     def __init__(
@@ -144,12 +151,13 @@ class Rig:
         peer: Peer,
         bundle: Path,
         columns: dict[int, int],
-        inner_steps: int,
+        args: Args,
     ) -> None:
         import psutil
         from reptile_agent_msgs.msg import (  # pyright: ignore[reportMissingImports]
             AdaptationStatus,
         )
+        from reptile_agent_ros import realtime  # pyright: ignore[reportMissingImports]
 
         self.peer = peer
         manifest = Bundle.load(bundle).manifest
@@ -164,12 +172,13 @@ class Rig:
             max_clamps=10_000,
             max_frozen=0,
             max_age_s=1.0,
+            realtime_priority=args.realtime_priority,
         )
         adapter = start(
             "reptile_agent_ros.adapter_node",
             bundle=bundle,
             adapt_period_s=0.01,
-            inner_steps=inner_steps,
+            inner_steps=args.inner_steps,
         )
         self._policy = psutil.Process(node.process.pid)
         self.robot.publish_every(PERIOD_S)
@@ -177,6 +186,8 @@ class Rig:
         self.loads = Loads(peer, adapter, self.adaptations, manifest)
         self.loads.begin("idle")
         bring_up(peer, "policy_node")
+        priority = args.realtime_priority
+        self.realtime = priority > 0 and not realtime.schedule(priority)
         peer.wait_for(lambda: len(self.robot.answered_s) > RATE_HZ, "answers", 20.0)
 
     def align(self) -> None:
@@ -243,7 +254,7 @@ def measure(args: Args, folder: Path) -> list[dict[str, Any]]:
     columns = echo_bundle.write(args.bundle, folder / "bundle", PERIOD_S)
     seen = {load: Seen() for load in TURNS + ONCE}
     with ros_domain(args.domain, folder) as (start, peer):
-        rig = Rig(start, peer, folder / "bundle", columns, args.inner_steps)
+        rig = Rig(start, peer, folder / "bundle", columns, args)
         gc.freeze()
         rig.align()
         try:
@@ -254,7 +265,8 @@ def measure(args: Args, folder: Path) -> list[dict[str, Any]]:
                 rig.look(load, args.seconds, seen[load])
         finally:
             rig.loads.end()
-    return [each.row(load) for load, each in seen.items()]
+        seen["flooded"].flood_hz = rig.loads.flood_hz
+    return [each.row(load, rig.realtime) for load, each in seen.items()]
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,10 @@ TURNS = ("idle", "adapting")
 ONCE = ("flooded", "hung", "killed")
 """Loads that come once, after these, in this order."""
 FLOOD_HZ = 2500
-"""A hundred times what a robot of 25 Hz sends, beside the transitions of policy_node."""
+"""A hundred times what a robot of 25 Hz sends, beside the 200 a second of policy_node; more is not
+to be had of a process in Python."""
 FLOOD = f"""
-import random, sys, time, rclpy
+import random, signal, sys, time, rclpy
 from reptile_agent_msgs.msg import Transition
 rclpy.init()
 publisher = rclpy.create_node("flood").create_publisher(Transition, "policy_node/transition", 200)
@@ -27,6 +29,10 @@ some = lambda count: [random.uniform(-0.1, 0.1) for _ in range(count)]
 message = Transition(
     observation=some(obs), action=some(act), next_observation=some(obs), start_sha256=sha256
 )
+def end(*_):
+    print(message.step, flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
 due_s = time.monotonic()
 while True:
     message.step += 1
@@ -36,6 +42,8 @@ while True:
 """
 LEARNS_S = 30.0
 """How long to wait for an adaptation."""
+ENDS_S = 10.0
+"""How long to wait for a flood to end."""
 
 
 class Loads:
@@ -57,7 +65,10 @@ class Loads:
         robot = manifest.robot
         sizes = [str(len(robot.observations)), str(len(robot.actions))]
         self._flood_command = [sys.executable, "-c", FLOOD, *sizes, manifest.start_sha256]
-        self._flood: subprocess.Popen[bytes] | None = None
+        self._flood: subprocess.Popen[str] | None = None
+        self._flooding_s = 0.0
+        self.flood_hz = 0.0
+        """What the last flood really sent."""
         self._freezer = peer.node.create_client(SetBool, "adapter_node/freeze")
         peer.wait_for(self._freezer.service_is_ready, "service adapter_node/freeze")
 
@@ -78,11 +89,19 @@ class Loads:
         begins[load]()
 
     def end(self) -> None:
-        """End a flood."""
-        if self._flood is not None:
-            self._flood.kill()
-            self._flood.wait()
-            self._flood = None
+        """End a flood, and note how much of one it was.
+
+        Raises:
+            RuntimeError: it had ended by itself.
+        """
+        flood, self._flood = self._flood, None
+        if flood is None:
+            return
+        flood.terminate()
+        sent, said = flood.communicate(timeout=ENDS_S)
+        if not sent.strip().isdecimal():
+            raise RuntimeError(f"the flood ended by itself: {said}")
+        self.flood_hz = int(sent) / (time.monotonic() - self._flooding_s)
 
     def _freeze(self, on: bool) -> None:
         request = self._freezer.srv_type.Request(data=on)
@@ -96,7 +115,10 @@ class Loads:
     def _be_flooded(self) -> None:
         """It learns, and hears far more than it can."""
         self._learn()
-        self._flood = subprocess.Popen(self._flood_command)
+        self._flooding_s = time.monotonic()
+        self._flood = subprocess.Popen(
+            self._flood_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def _hang(self) -> None:
         """In the middle of learning, as far as that can be had."""

@@ -1,20 +1,25 @@
-"""Faults between real processes, over DDS: a flood of measurements, a policy that is killed."""
+"""Faults between real processes, over DDS: a flood of measurements, nodes that are killed."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from bench.faults.nodes import (
     NodeProcess,
     Peer,
     bring_up,
+    latched,
     ros_domain,
     statuses,
     why_no_nodes,
@@ -22,6 +27,9 @@ from bench.faults.nodes import (
 from bench.faults.row import Case, Row, Setup, Tally, first_wrong
 
 ROBOT, POLICY = "reptile_agent_mujoco.mujoco_robot", "reptile_agent_ros.policy_node"
+ADAPTER = "reptile_agent_ros.adapter_node"
+WATCHED_S = 4.0
+"""How long control is looked at after a fault of the adapter."""
 FLOOD_HZ = 10_000
 FLOOD = f"""
 import sys, time, rclpy
@@ -213,6 +221,65 @@ def _policy_killed(setup: Setup, fault: str) -> Row:
     )
 
 
+def lose_adapter(start: Callable[..., NodeProcess], peer: Peer, by: signal.Signals) -> list[float]:
+    """Have adapter_node learn, and send its process a signal in the midst of it.
+
+    Returns:
+        When the commands of the `WATCHED_S` after that came, and the last one before [s].
+    """
+    from reptile_agent_msgs.msg import (  # pyright: ignore[reportMissingImports]
+        AdaptationStatus,
+    )
+    from std_msgs.msg import Float64MultiArray
+
+    came_s: list[float] = []
+    peer.node.create_subscription(
+        Float64MultiArray,
+        "forward_command_controller/commands",
+        lambda _: came_s.append(time.monotonic()),
+        100,
+    )
+    verdicts = latched(peer, AdaptationStatus, "adapter_node/status")
+    start(ROBOT, publish_rate_hz=200.0)
+    start(POLICY)
+    # It learns all the time.
+    adapter = start(ADAPTER, adapt_period_s=0.01, inner_steps=200)
+    bring_up(peer, "policy_node")
+    bring_up(peer, "adapter_node")
+    peer.wait_for(lambda: verdicts, "a verdict", timeout_s=30.0)
+    first = len(came_s) - 1
+    adapter.process.send_signal(by)
+    peer.spin_for(WATCHED_S)
+    return came_s[first:]
+
+
+def _adapter_lost(setup: Setup, fault: str, by: signal.Signals) -> Row:
+    why_not = why_no_nodes()
+    if why_not:
+        return Row(fault, 0, 0, None, why_not)
+    period_s = setup.bundle.manifest.robot.control_period_s
+    tally = Tally(setup, min(3, setup.count(0.003)))
+    for trial in range(tally.total):
+        with ros_domain(DOMAIN + 6 + trial, setup.folder) as (start, peer):
+            came_s = lose_adapter(start, peer, by)
+        periods = (came_s[-1] - came_s[0]) / period_s
+        longest_s = float(np.diff(came_s).max())
+        wrong = first_wrong(
+            [
+                (len(came_s) - 1 > 0.9 * periods, f"{len(came_s) - 1} commands in {periods:.0f}"),
+                (periods * period_s > 0.9 * WATCHED_S, "the commands ended"),
+                (longest_s < COMMAND_TIMEOUT_S, f"{1e3 * longest_s:.0f} ms without a command"),
+            ]
+        )
+        tally.add(wrong, 1e3 * longest_s)
+    return tally.row(
+        fault,
+        f"{by.name} while it learns; the time is the longest between two commands in the "
+        f"{WATCHED_S:g} s after it, with periods of {1e3 * period_s:g} ms; how evenly control goes "
+        "on at 200 Hz: bench.control_jitter",
+    )
+
+
 def _newest(file: Path) -> int:
     return int(file.read_text().split()[-1])
 
@@ -225,5 +292,7 @@ def _resident_mib(pid: int) -> float:
 CASES: Mapping[str, Case] = {
     "10 kHz flood on a sensor topic": _flood,
     "policy node killed": _policy_killed,
+    "adaptation killed": partial(_adapter_lost, by=signal.SIGKILL),
+    "adaptation hung, as a process": partial(_adapter_lost, by=signal.SIGSTOP),
 }
 """Fault -> what makes its row."""

@@ -48,6 +48,8 @@ class Args:
     """Segments in a minibatch."""
     repeats: int = 1000
     """Runs of act; a tenth of it of each adapt."""
+    domain: int = 88
+    """ROS domain of the nodes, on this machine only."""
     paper: bool = False
     """Count operations, and estimate a Raspberry Pi's time from them; nothing is timed."""
     json: bool = False
@@ -117,7 +119,7 @@ def _rows(args: Args, made: Path, console: Console) -> list[dict]:
         from bench.onboard_latency import processes
 
         console.print("processes that start", style="dim")
-        rows += [asdict(row) for row in processes.rows(args.bundle, args.repeats // 5)]
+        rows += [asdict(row) for row in processes.rows(args.bundle, args.repeats // 5, args.domain)]
     for subject in args.subjects:
         folder = args.bundle
         if subject != "bundle":

@@ -32,23 +32,23 @@ policy.act(obs, np.zeros((policy.horizon, len(robot.references)), np.float32))
 """
 PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 NODES = ("policy_node", "adapter_node")
-DOMAIN = 88
 CONFIGURE, ACTIVATE = 1, 3
 SETTLE_S = 2.0
 """After a node is active, before its memory is looked at."""
 
 
-def rows(bundle: Path, repeats: int) -> list[Row]:
+def rows(bundle: Path, repeats: int, domain: int) -> list[Row]:
     """Rows `import`, `load` and, where there is ROS, `configure NODE` with the node's memory.
 
     Args:
         bundle: that is loaded.
         repeats: starts of each process, `STARTS` at most.
+        domain: of ROS.
     """
-    starts = min(repeats, STARTS)
+    starts = max(1, min(repeats, STARTS))
     found = [_started("import", runtime, starts, code) for runtime, code in IMPORTS.items()]
     found.append(_started("load", "onnxruntime", starts, FIRST_ACTION, str(bundle)))
-    return found if why_no_nodes() else found + _nodes(bundle)
+    return found if why_no_nodes() else found + _nodes(bundle, domain)
 
 
 def _started(what: str, runtime: str, starts: int, code: str, *arguments: str) -> Row:
@@ -68,10 +68,10 @@ def _started(what: str, runtime: str, starts: int, code: str, *arguments: str) -
     return _row(what, runtime, times_us, rss_mb)
 
 
-def _nodes(bundle: Path) -> list[Row]:
+def _nodes(bundle: Path, domain: int) -> list[Row]:
     """Time to configure, which loads and checks the bundle, and memory once active."""
     found = []
-    with tempfile.TemporaryDirectory() as folder, ros_domain(DOMAIN, Path(folder)) as (start, peer):
+    with tempfile.TemporaryDirectory() as folder, ros_domain(domain, Path(folder)) as (start, peer):
         for name in NODES:
             node = start(f"reptile_agent_ros.{name}", bundle=bundle)
             peer.wait_for(lambda node=node: "unconfigured" in node.output(), name, 20.0)
@@ -79,7 +79,8 @@ def _nodes(bundle: Path) -> list[Row]:
             if not change_state(peer, name, CONFIGURE):
                 raise RuntimeError(f"{name} does not configure: {node.output()}")
             took_us = 1e6 * (time.perf_counter() - began)
-            change_state(peer, name, ACTIVATE)
+            if not change_state(peer, name, ACTIVATE):
+                raise RuntimeError(f"{name} does not activate: {node.output()}")
             peer.spin_for(SETTLE_S)
             rss_mb = psutil.Process(node.process.pid).memory_info().rss / 2**20
             found.append(_row(f"configure {name}", "onnxruntime", [took_us], rss_mb))

@@ -218,8 +218,8 @@ class Controller:
     def roll_back(self) -> None:
         """Put back the last parameters that passed probation before those in use.
 
-        Where there are none, or what was put back is in use, the bundle's start. No others are
-        taken until `reset`.
+        Where there are none since the last `reset`, or what was put back is in use, the bundle's
+        start. No others are taken until `reset`.
         """
         if self.version == self._good[0]:
             self._good = (0, self.bundle.start.copy())

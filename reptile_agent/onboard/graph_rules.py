@@ -49,12 +49,14 @@ def check_structure(model: Any) -> None:
         GraphError: otherwise.
     """
     if model.functions:
-        raise GraphError(f"has functions ({_short(model.functions[0].name)}); they are not allowed")
+        raise GraphError(
+            f"has functions ({shorten(model.functions[0].name)}); they are not allowed"
+        )
     if model.training_info:
         raise GraphError("has training information, which is not allowed")
     foreign = [o.domain for o in model.opset_import if o.domain not in STANDARD]
     if foreign:
-        raise GraphError(f"uses the operator set {_short(foreign[0])}; only the standard one is")
+        raise GraphError(f"uses the operator set {shorten(foreign[0])}; only the standard one is")
     nodes = 0
     for graph, depth in graphs(model):
         nodes += len(graph.node)
@@ -72,14 +74,14 @@ def check_operators(model: Any) -> None:
     """
     alien = sorted(operators(model) - ALLOWED_OPERATORS)
     if alien:
-        named = ", ".join(_short(name) for name in alien[:5])
+        named = ", ".join(shorten(name) for name in alien[:5])
         raise GraphError(f"has operators that are not on the allow-list: {named}")
     for graph, _ in graphs(model):
         for node in graph.node:
             for attribute in node.attribute:
                 if attribute.ref_attr_name or not FLOAT <= attribute.type <= INTS:
                     raise GraphError(
-                        f"has an attribute {_short(attribute.name)} of {node.op_type} that is "
+                        f"has an attribute {shorten(attribute.name)} of {node.op_type} that is "
                         f"neither a number, a text, a tensor nor a graph"
                     )
 
@@ -116,7 +118,7 @@ def check_interface(
     """
     defaults = {tensor.name for tensor in model.graph.initializer} & inputs.keys()
     if defaults:
-        raise GraphError(f"has a constant in place of its input {_short(min(defaults))}")
+        raise GraphError(f"has a constant in place of its input {shorten(min(defaults))}")
     for role, promised, values in (
         ("inputs", inputs, model.graph.input),
         ("outputs", outputs, model.graph.output),
@@ -124,7 +126,7 @@ def check_interface(
         names = [_text(value.name) for value in values]
         if sorted(names) != sorted(promised):
             odd = min(set(names) ^ set(promised), default=names[0] if names else "")
-            raise GraphError(f"has other {role} than the manifest says, for one {_short(odd)}")
+            raise GraphError(f"has other {role} than the manifest says, for one {shorten(odd)}")
         for name, value in zip(names, values):
             _check_value(value, promised[name])
 
@@ -153,7 +155,7 @@ def operators(model: Any) -> set[str]:
 
 
 def _check_tensor(tensor: Any) -> None:
-    name = _short(tensor.name)
+    name = shorten(tensor.name)
     if tensor.data_location or tensor.external_data:
         raise GraphError(f"keeps the constant {name} in another file; that is not allowed")
     if tensor.HasField("segment") or tensor.data_type not in ITEM_BYTES:
@@ -176,8 +178,8 @@ def _check_value(value: Any, promised: list[int | str]) -> None:
     )
     if kind.elem_type != FLOAT32 or not kind.HasField("shape") or not same:
         raise GraphError(
-            f"should have {_short(value.name)} as float32 {promised}, it has type "
-            f"{kind.elem_type} {_short(str(found))}"
+            f"should have {shorten(value.name)} as float32 {promised}, it has type "
+            f"{kind.elem_type} {shorten(str(found))}"
         )
 
 
@@ -186,7 +188,7 @@ def _text(text: str | bytes) -> str:
     return text if isinstance(text, str) else repr(text)
 
 
-def _short(text: str | bytes) -> str:
+def shorten(text: str | bytes) -> str:
     """Quoted, on one line, cut: it comes from the file."""
     text = _text(text)
     return repr(text if len(text) <= 60 else text[:60] + "...")

@@ -1,8 +1,9 @@
 """Has graphs tried in a process of their own before they come near the robot's.
 
-That process parses them, holds them against `graph_rules`, makes their sessions and runs each once,
-within limits of memory and time. Only the exit of that process is trusted, not its good will: a
-graph passes where every check was answered and the process ended well.
+That process parses them, holds them against `graph_rules` and `graph_integers`, makes their
+sessions and runs each once, within limits of memory and time. Only the exit of that process is
+trusted, not its good will: a graph passes where every check was answered and the process ended
+well.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from typing import Any
 
 from reptile_agent.onboard import graph_integers, graph_rules
 
-FREE_LENGTHS = {"k": 2, "rows": 3}
-"""Lengths of free axes in the trial run."""
+FREE_LENGTHS = {"k": 2, "rows": 67}
+"""Lengths of free axes in the trial run: about as many rows as a robot's minibatch has."""
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ bundle: truncated, bit-flipped, oversized, wrong hash, external data, path trave
 bundle: unknown operator, zip bomb of nested graphs, crashes the runtime
 adapted parameters: non-finite, outside the trust region, worse on held-out data, planning worse
 better on paper, worse in the loop
-adaptation: over budget, hung, fed by 100x the data rate
+adaptation: over budget, hung, killed, fed by 100x the data rate
 kill -9
 wall clock moved by an hour
 10 kHz flood

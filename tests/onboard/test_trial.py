@@ -35,7 +35,7 @@ WORDS = {
     "huge plan": "'noise' alone",
     "start not finite": "not finite",
     "no graph": "(inputs and outputs of the manifest)",
-    "graph without nodes": "(session made in a process of its own)",
+    "graph without nodes": "uses 'action' before it is made",
     "external data": "in another file",
     "unknown operator": "'Summon'",
     "random operator": "'RandomNormal'",

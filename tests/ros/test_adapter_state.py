@@ -10,7 +10,7 @@ import pytest
 
 from tests.ros.test_nodes import bring_up, change_state, latched, start_reference, statuses
 
-JUDGED = ("error on held-out live data", "what would be planned")
+JUDGED = ("error on held-out live data", "what would be done")
 """How the gate's sentences begin, whatever it says: what it judges is alive."""
 
 
@@ -133,3 +133,9 @@ def test_flooded_or_stopped_it_grows_no_more_and_control_goes_on(start_node, pee
     process.send_signal(signal.SIGCONT)
     peer.wait_for(lambda: len(adaptations) > told, "a verdict once it goes on", 30.0)
     assert status[-1].mode == "active"
+    flood(0.5)
+    assert change_state(peer, "adapter_node", 4)
+    flood(0.5)  # what waits in the queue belongs to nobody once it is cleaned up
+    assert change_state(peer, "adapter_node", 2)
+    assert change_state(peer, "adapter_node", 1), adapter.output()
+    assert "Traceback" not in adapter.output()

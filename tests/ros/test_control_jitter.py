@@ -134,6 +134,10 @@ def test_it_runs_from_end_to_end(ros_domain, tmp_path):
     assert learned["adapting"] > 0
     assert (learned["idle"], learned["hung"], learned["killed"]) == (0, 0, 0)
     assert rows[0]["learning_percent"] == 0.0
+    flooded = {row["load"]: row["flood_hz"] for row in rows}
+    assert flooded.pop("flooded") > 1000
+    assert set(flooded.values()) == {0}
+    assert len({row["realtime"] for row in rows}) == 1
     for row in rows:
         assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
         assert row["messages"] == pytest.approx(800, rel=0.1)

@@ -57,6 +57,18 @@ def test_what_is_begun_later_is_ordinary():
     assert done.stdout.split() == ["0", "0"], done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not allowed(), reason="needs a right to give up")
+def test_who_may_go_first_may_go_back_without_being_root():
+    code = (
+        "import os, resource; from reptile_agent_ros import realtime; "
+        "resource.setrlimit(resource.RLIMIT_RTPRIO, (20, 20)); os.setuid(65534); "
+        "print(realtime.schedule(20) or 'first', realtime.schedule(0) or 'back', "
+        "os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["first", "back", "0"], done.stdout + done.stderr
+
+
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
 def test_who_may_not_is_told_how_to_be_allowed():
     code = "from reptile_agent_ros import realtime; print(realtime.schedule(20))"

@@ -243,6 +243,8 @@ class AdapterNode(LifecycleNode):
         return Header(stamp=wire.stamp(self))
 
     def _on_transition(self, message: TransitionMessage) -> None:
+        if self._adapter is None:  # it came while this was cleaned up
+            return
         self._diagnostics.other_bundle = message.start_sha256 != self._start_sha256
         if self._diagnostics.other_bundle:
             self.get_logger().error(
@@ -261,6 +263,8 @@ class AdapterNode(LifecycleNode):
 
     def _on_policy_status(self, message: PolicyStatus) -> None:
         """Learn which parameters really drive the robot: it may have refused or rolled back."""
+        if self._adapter is None:
+            return
         if message.mode == PolicyStatus.FALLBACK and self._policy_is_active:
             # What led to a fallback is not to be learned from.
             self._adapter.cancel()
@@ -281,6 +285,8 @@ class AdapterNode(LifecycleNode):
         self._adapter.in_use = self._adapter.bundle.start if in_use is None else in_use
 
     def _on_timer(self) -> None:
+        if self._adapter is None:
+            return
         enough = self._new_transitions >= MIN_NEW_TRANSITIONS and self._adapter.ready
         enough = enough and not self._adapter.frozen and self._background.idle
         if not (self._active and self._policy_is_active and enough):

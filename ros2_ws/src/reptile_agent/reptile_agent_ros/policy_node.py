@@ -184,8 +184,10 @@ class PolicyNode(LifecycleNode):
         if not priority:
             return
         why_not = realtime.schedule(priority if first else 0)
-        if why_not:
+        if why_not and first:
             self.get_logger().info(f'controls by ordinary scheduling: {why_not}')
+        elif why_not:
+            self.get_logger().warning(why_not)
         elif first:
             self.get_logger().info(f'controls at real-time priority {priority}')
 
@@ -274,8 +276,8 @@ class PolicyNode(LifecycleNode):
     def _was_held_up(self, now_s: float) -> bool:
         """Whether only this process's own delay makes the measurement look old.
 
-        Timers come before messages: after a long callback the newest measurement still waits in
-        the queue when the tick is called. Then the next tick judges, and never a later one.
+        Where all of the process stood still for a while, the tick may be called before DDS hands
+        over the measurement that waited meanwhile. Then the next tick judges, and never a later.
         """
         period_s = self._controller.bundle.manifest.robot.control_period_s
         late = now_s - self._last_tick_s > LATE * period_s
@@ -326,7 +328,8 @@ class PolicyNode(LifecycleNode):
             self._publish_status()
 
     def _publish_status(self) -> None:
-        self._status.publish(self._status_message())
+        if hasattr(self, '_status'):  # else its timer was called once more while it was destroyed
+            self._status.publish(self._status_message())
 
     def _status_message(self) -> PolicyStatus:
         inactive = {} if self._active else {'mode': PolicyStatus.INACTIVE}

@@ -18,14 +18,17 @@ def schedule(priority: int) -> str:
     Returns:
         Why it is not so; empty where it is.
     """
-    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK if priority else os.SCHED_OTHER
+    # The flag stays on the way back: only root may take it away again.
+    policy = (os.SCHED_FIFO if priority else os.SCHED_OTHER) | os.SCHED_RESET_ON_FORK
     try:
         for thread in os.listdir('/proc/self/task'):
             try:
                 os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
             except ProcessLookupError:  # It has ended since.
                 continue
-    except PermissionError:
+    except PermissionError as error:
+        if not priority:
+            return f'this user may not go back to ordinary scheduling: {error}'
         return (
             f'this user may not use real-time priority {priority}: allow it by a line '
             f"'USER - rtprio {priority}' in /etc/security/limits.conf, LimitRTPRIO={priority} in "
