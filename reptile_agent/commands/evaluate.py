@@ -20,7 +20,7 @@ from reptile_agent.meta.trainer import Trainer
 from reptile_agent.provenance import versions
 from reptile_agent.task import Task
 
-PLANNED, ON_POLICY = (0, 1, 5, 10, 20), (0, 1, 2, 5)
+PLANNED, ON_POLICY = (0, 1, 2, 5, 10, 20), (0, 1, 2, 5)
 """Default numbers of inner steps."""
 
 
