@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from bench.adaptation import estimates
+from bench.adaptation.estimates import Estimate, Worse
 from bench.adaptation.scores import METHODS, ResultsError, matrix, scales
 
 ON_POLICY = "policy_gradient"
@@ -124,6 +126,25 @@ class Comparison:
             if len(runs):
                 points.append((at, matrix(runs, value)))
         return [at for at, _ in points], np.stack(common([m for _, m in points]), axis=-1)
+
+    def worse(self, split: str, arm: Arm) -> Worse | None:
+        """How often an arm's steps lower the return of their own start; None where it has none."""
+        start = self.runs(split, Arm(arm.method, 0, "-"))
+        if not arm.k or start.empty:
+            return None
+        found = [matrix(runs, "episode_return") for runs in (start, self.runs(split, arm))]
+        return estimates.worse(*common(found))
+
+    def improvement(self, split: str, arm: Arm, reps: int) -> Estimate | None:
+        """How probably an arm beats joint training + the same steps; None for that itself."""
+        baseline = Arm("joint", self.k, arm.gate if arm.k else self.gate)
+        runs = self.runs(split, baseline)
+        if arm == baseline or runs.empty:
+            return None
+        ours = matrix(self.runs(split, arm), "episode_return")
+        theirs = matrix(runs, "episode_return")
+        tasks = ours.columns.intersection(theirs.columns)
+        return estimates.improvement(ours[tasks].to_numpy(), theirs[tasks].to_numpy(), reps)
 
     def why_no_score(self, split: str) -> str:
         """What keeps the runs of a split from being normalised; empty where nothing does."""

@@ -45,6 +45,7 @@ def draw(comparison: Comparison, folder: Path, reps: int) -> list[Path]:
         ("seconds", None if on_policy else _curves(comparison, "seconds_of_data", reps)),
         ("profile", _profiles(comparison, scored, reps) if scored else None),
         ("iqm", _intervals(comparison, scored, reps) if scored else None),
+        ("safety", _safety(comparison, reps)),
         ("recovery", _recovery(comparison, reps) if "fault" in set(rows.experiment) else None),
     ):
         if figure:
@@ -163,6 +164,30 @@ def _intervals(comparison: Comparison, splits: list[str], reps: int) -> Figure:
             ax.set_yticks(range(len(scores)), list(scores))
             ax.invert_yaxis()
             ax.set_xlabel("score (IQM, 95 %)")
+    return figure
+
+
+def _safety(comparison: Comparison, reps: int) -> Figure:
+    """Share of runs that the steps made worse, and how probably they beat joint training's."""
+    title = f"{comparison.family}, {comparison.learner}: k = {comparison.k}"
+    with _panels(title, comparison.splits, ["worse", "beats"], legend=False) as (figure, axes):
+        axes[0, 0].set_ylabel(f"worse by over {estimates.WORSE_BY:.0%}")
+        axes[1, 0].set_ylabel("P(beats joint + k)")
+        for (top, bottom), split in zip(axes.T, comparison.splits):
+            arms = [a for a in comparison.arms(split) if a.k and _compared(a, comparison)]
+            for at, arm in enumerate(arms):
+                colour, marker = STYLES[arm.method]
+                worse = comparison.worse(split, arm)
+                top.bar(at, worse.share if worse else np.nan, color=colour)
+                beats = comparison.improvement(split, arm, reps)
+                if beats is not None:
+                    bottom.vlines(at, beats.low, beats.high, color=colour, linewidth=6, alpha=0.4)
+                    bottom.plot(at, beats.point[0], color=colour, marker=marker, markersize=7)
+            bottom.axhline(0.5, color="#999999", linewidth=0.8)
+            for ax in (top, bottom):
+                ax.set_ylim(0.0, 1.0)
+                ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+                ax.set_xticks(range(len(arms)), [arm.method for arm in arms], rotation=30)
     return figure
 
 

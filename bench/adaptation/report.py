@@ -196,26 +196,17 @@ def _error(runs: pd.DataFrame) -> str:
 
 
 def _worse(comparison: Comparison, split: str, arm: Arm) -> str:
-    start = comparison.runs(split, Arm(arm.method, 0, "-"))
-    if not arm.k or start.empty:
+    worse = comparison.worse(split, arm)
+    if worse is None:
         return "-"
-    found = [matrix(runs, "episode_return") for runs in (start, comparison.runs(split, arm))]
-    worse = estimates.worse(*common(found))
     if not worse.share:
         return "0 %"
     return f"{worse.share:.1%} ({worse.mean_drop:.0%}, {worse.worst_drop:.0%})"
 
 
 def _improvement(comparison: Comparison, split: str, arm: Arm, reps: int) -> str:
-    gate = arm.gate if arm.k else comparison.gate
-    baseline = Arm("joint", comparison.k, gate)
-    runs = comparison.runs(split, baseline)
-    if arm == baseline or runs.empty:
-        return "-"
-    ours = matrix(comparison.runs(split, arm), "episode_return")
-    theirs = matrix(runs, "episode_return")
-    tasks = ours.columns.intersection(theirs.columns)
-    return str(estimates.improvement(ours[tasks].to_numpy(), theirs[tasks].to_numpy(), reps))
+    found = comparison.improvement(split, arm, reps)
+    return "-" if found is None else str(found)
 
 
 def _against(comparison: Comparison, along: str, name: str) -> Table:

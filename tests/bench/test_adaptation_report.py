@@ -285,7 +285,7 @@ def test_the_report_from_a_file(tmp_path):
     assert "| reptile | 5 | 1000 | 1000 | 60 |" in page
     assert "- processor: made up" in page
     assert "validation" not in page
-    for what in ("k", "seconds", "profile", "iqm", "recovery"):
+    for what in ("k", "seconds", "profile", "iqm", "safety", "recovery"):
         name = f"figures/arm-dynamics-{what}.png"
         assert f"({name})" in page
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
