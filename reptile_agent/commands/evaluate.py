@@ -102,15 +102,17 @@ class Command:
                 f"--steps {self.steps} ends before --judged-from {self.judged_from} begins; "
                 f"nothing would be judged"
             )
-        results = evaluate(
-            trainer,
-            tasks,
-            self.steps,
-            self.judged_from,
-            list(PLANNED if self.inner_steps is None else self.inner_steps),
-            self.override,
-            self.gated,
-        )
+        with console.status("judging") as status:
+            results = evaluate(
+                trainer,
+                tasks,
+                self.steps,
+                self.judged_from,
+                list(PLANNED if self.inner_steps is None else self.inner_steps),
+                self.override,
+                self.gated,
+                lambda doing: status.update(f"judging on {len(tasks)} tasks: {doing}"),
+            )
         return [_row(result, results) for result in results]
 
     def _on_policy(self, trainer: OnPolicyTrainer, tasks: list[Task]) -> list[dict]:
@@ -128,7 +130,8 @@ class Command:
                 f"--episodes must be 1 or more, and --inner-steps 0 or more; got {episodes} and "
                 f"{steps}"
             )
-        results = evaluate_on_policy(trainer, tasks, steps, episodes)
+        with console.status(f"judging on {len(tasks)} tasks"):
+            results = evaluate_on_policy(trainer, tasks, steps, episodes)
         return [_return_row(result, results) for result in results]
 
 

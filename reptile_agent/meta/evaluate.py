@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ def evaluate(
     inner_steps: list[int],
     override: Mapping[str, float] | None = None,
     gated: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[Result]:
     """Command passed through, no adaptation, and adaptation with each number of inner steps.
 
@@ -47,6 +48,7 @@ def evaluate(
         inner_steps: values of k; 0 is no adaptation.
         override: settings of the run's AdaptationConfig to change.
         gated: whether the gate and probation decide what drives, or all that is learned does.
+        tell: called with what is done next.
     """
     sim = trainer.family.make_sim(tasks)
     seed = [trainer.config.seed, 99]
@@ -57,7 +59,8 @@ def evaluate(
         noise = trainer.family.plan_noise
         rollout = excite(sim, robot, noise, steps, 0.0, np.random.default_rng(seed))
         results.append(("command passed through", rollout))
-    for k in inner_steps:
+    for number, k in enumerate(inner_steps, 1):
+        tell(f"k = {k} ({number} of {len(inner_steps)})")
         sim.reset(seed=trainer.config.seed)
         rollout = drive(
             sim,
