@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import resource
 
 from reptile_agent.provenance import git_commit, versions
 
@@ -23,8 +22,13 @@ def about() -> dict[str, object]:
 
 
 def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest resident memory of this process so far.
+
+    Not `ru_maxrss`, in which a process that is started finds its parent's.
+    """
+    with open("/proc/self/status") as file:
+        (peak,) = (line.split()[1] for line in file if line.startswith("VmHWM:"))
+    return int(peak) / 1024
 
 
 def rss_mb_now() -> float:

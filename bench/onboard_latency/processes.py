@@ -30,7 +30,7 @@ robot, policy = bundle.manifest.robot, Policy(bundle)
 obs = np.zeros(len(robot.observations), np.float32)
 policy.act(obs, np.zeros((policy.horizon, len(robot.references)), np.float32))
 """
-PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+PEAK = "\nfrom bench.machine import peak_rss_mb; print(peak_rss_mb())"
 NODES = ("policy_node", "adapter_node")
 CONFIGURE, ACTIVATE = 1, 3
 SETTLE_S = 2.0
@@ -64,7 +64,7 @@ def _started(what: str, runtime: str, starts: int, code: str, *arguments: str) -
         )
         if number:  # the first one reads the files
             times_us.append(1e6 * (time.perf_counter() - began))
-        rss_mb = max(rss_mb, int(done.stdout) / 1024)
+        rss_mb = max(rss_mb, float(done.stdout))
     return _row(what, runtime, times_us, rss_mb)
 
 
