@@ -63,7 +63,11 @@ class PolicyDriver:
         return action, action[None].clone(), obs.clone()
 
     def value(self, params: Params, obs: Tensor, reference: Tensor, plan: Tensor) -> Tensor:
-        """What actions `[rows, 1, act_dim]` are worth now, as the learner's own words have it."""
+        """What actions `[rows, 1, act_dim]` are worth now, per control period, [rows].
+
+        The judging parameters' own policy goes on after them, so that the mean of differences over
+        visited states tells whether another policy is better (Kakade and Langford 2002, lemma 6.1).
+        """
         rows = plan.shape[0]
         aim = reference[0].expand(rows, -1)
         return self.learner.action_value(params, obs.expand(rows, -1), aim, plan[:, 0])

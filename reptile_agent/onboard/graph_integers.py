@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reptile_agent.onboard.graph_rules import GraphError, shorten
+from reptile_agent.onboard.graph_rules import GraphError, graphs_inside, shorten
 
 CASTS = {1: "float", 9: "bool", 11: "double"}
 """TensorProto.DataType of what a Cast may make."""
@@ -22,9 +22,12 @@ TRUTHS = frozenset(
 """Operators that give truths, whatever they take."""
 OF_DATA: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(
-        ("Reshape", "Slice", "Gather", "Squeeze", "Unsqueeze", "Expand", "Split", "Pow"), (0,)
+        (
+            *("Reshape", "Slice", "Gather", "Squeeze", "Unsqueeze", "Expand", "Split", "Pow"),
+            *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"),
+        ),
+        (0,),
     ),
-    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), (0,)),
     "ScatterND": (0, 2),
     "Where": (1, 2),
 }
@@ -90,7 +93,7 @@ def _gives(node: Any, inputs: list[bool], names: Mapping[str, bool]) -> bool:
     if kind in ("Constant", "ConstantOfShape"):
         named = ("value_int", "value_ints")  # compared, for a name may be bytes
         return any(a.t.data_type in WHOLE or a.name in named for a in node.attribute)
-    inner = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + [*a.graphs]]
+    inner = [*graphs_inside(node)]
     if inner and whole:
         raise GraphError(f"hands whole numbers to a graph inside ({name}), which is not allowed")
     return any([one for graph in inner for one in _look(graph, names)]) if inner else whole

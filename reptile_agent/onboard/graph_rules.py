@@ -138,11 +138,16 @@ def graphs(model: Any) -> Iterator[tuple[Any, int]]:
         graph, depth = waiting.pop()
         yield graph, depth
         for node in graph.node:
-            for attribute in node.attribute:
-                # By what is there and not by what is said: onnxruntime may look at either.
-                if attribute.HasField("g"):
-                    waiting.append((attribute.g, depth + 1))
-                waiting += [(inner, depth + 1) for inner in attribute.graphs]
+            waiting += [(inner, depth + 1) for inner in graphs_inside(node)]
+
+
+def graphs_inside(node: Any) -> Iterator[Any]:
+    """The graphs that a node holds in its attributes."""
+    for attribute in node.attribute:
+        # By what is there and not by what is said: onnxruntime may look at either.
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def operators(model: Any) -> set[str]:
