@@ -10,7 +10,6 @@ ends in a hash of the family's settings and the splits, so that what was run wit
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -38,6 +37,7 @@ from bench.adaptation.judging import (
     judge_simulator,
 )
 from bench.adaptation.methods import Start, experience, finish, oracle, scratch
+from bench.adaptation.quick import quickened
 from bench.adaptation.report import RESULTS
 from bench.adaptation.scores import SCHEMA, normalise
 from bench.adaptation.settings import SETTINGS, STEPS, VERDICT, OnPolicySetting, Setting
@@ -248,41 +248,6 @@ def merge(parts: list[Path], out: Path, hashes: dict[str, str]) -> dict[str, int
 def _seeds(table: pa.Table) -> list[tuple[str, int]]:
     """Family and seed of every row."""
     return list(zip(table["family"].to_pylist(), table["seed"].to_pylist()))
-
-
-def quickened(setting: Setting | OnPolicySetting) -> Setting | OnPolicySetting:
-    """The same stations with next to nothing in them."""
-    if isinstance(setting, OnPolicySetting):
-        sampling = dataclasses.replace(setting.train.sampling, episode_steps=5)
-        short = dataclasses.replace(
-            setting.train, iterations=1, meta_batch=2, episodes=2, sampling=sampling
-        )
-        return dataclasses.replace(setting, train=short, seeds=1, tasks=2)
-    train_config = dataclasses.replace(
-        setting.train,
-        tasks=4,
-        rounds=2,
-        round_steps=40,
-        fit_iterations=5,
-        iterations=3,
-        meta_batch=2,
-        samples=4,
-        adaptation=setting.train.adaptation.model_copy(update={"batch": 8, "window": 20}),
-        query_window=10,
-        compiled=False,
-    )
-    return dataclasses.replace(
-        setting,
-        train=train_config,
-        seeds=1,
-        curve_seeds=1,
-        tasks=2,
-        periods=40,
-        judged_from=25,
-        windows=(10,),
-        fault_at=30,
-        oracle_steps=4,
-    )
 
 
 if __name__ == "__main__":

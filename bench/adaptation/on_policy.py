@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from bench.adaptation.comparison import ON_POLICY
 from bench.adaptation.judging import Row, Tasks
-from bench.adaptation.settings import OnPolicySetting
+from bench.adaptation.settings import OnPolicySetting, Tuned
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
 from reptile_agent.meta.on_policy_evaluate import OnPolicyResult, evaluate_on_policy
 from reptile_agent.meta.on_policy_trainer import OnPolicyTrainer
@@ -21,6 +21,8 @@ from reptile_agent.task import TaskFamily
 
 NAN = float("nan")
 METHODS = ("joint", "reptile", "fomaml", "maml", "promp", "rl2", "scratch", "oracle")
+TUNED = tuple(method for method in METHODS if method != "scratch")
+"""What is trained, and so has step sizes."""
 
 
 def run(
@@ -33,11 +35,7 @@ def run(
     """Every method and its rows, one after the other."""
     for method in METHODS:
         began = time.monotonic()
-        trainer = OnPolicyTrainer(family, config_of(setting, method, seed))
-        if trainer.own:
-            trainer.tasks = tasks.tasks  # of all splits at once, instead of one whole split
-        for doing in trainer.run():
-            tell(f"{doing} {trainer.done_iterations}/{trainer.total_iterations}")
+        trainer = trained(family, config_of(setting, method, seed), tasks, tell)
         train_s = time.monotonic() - began
         tell(f"judging {method}")
         steps = [0] if trainer.own else list(setting.steps)
@@ -53,16 +51,31 @@ def run(
         yield method, [same | row for result in found for row in _rows(result, tasks)]
 
 
-def config_of(setting: OnPolicySetting, method: str, seed: int) -> OnPolicyConfig:
-    """How a method is trained: as all others, but for the size of its outer steps.
+def trained(
+    family: TaskFamily, config: OnPolicyConfig, tasks: Tasks, tell: Callable[[str], None]
+) -> OnPolicyTrainer:
+    """A trainer at its end; an oracle's tasks are those that it is judged on."""
+    trainer = OnPolicyTrainer(family, config)
+    if trainer.own:
+        trainer.tasks = tasks.tasks  # of all splits at once, instead of one whole split
+    for doing in trainer.run():
+        tell(f"{doing} {trainer.done_iterations}/{trainer.total_iterations}")
+    return trainer
+
+
+def config_of(
+    setting: OnPolicySetting, method: str, seed: int, tuned: Tuned | None = None
+) -> OnPolicyConfig:
+    """How a method is trained: as all others, but for its step sizes (`tuned`, or the setting's).
 
     Who takes one outer step on an iteration's episodes takes one as long as the others' together.
     RL2 remembers for as many episodes as the others see before and after their inner steps.
     """
     trial = setting.train.episodes * (setting.train.inner_steps + 1)
     config = dataclasses.replace(setting.train, algorithm=method, seed=seed, trial_episodes=trial)
+    sizes = tuned or setting.tuned_for(method)
     factor = 1 if config.clipped else config.outer_steps
-    return dataclasses.replace(config, epsilon=factor * config.epsilon)
+    return dataclasses.replace(config, inner_lr=sizes.inner_lr, epsilon=factor * sizes.epsilon)
 
 
 def _rows(result: OnPolicyResult, tasks: Tasks) -> list[Row]:

@@ -78,6 +78,13 @@ class OnPolicySetting:
     """Tasks of each split, the first ones."""
     steps: tuple[int, ...] = (0, 1, 2, 5)
     """Inner steps (k) that are judged, each on as many fresh episodes as in training."""
+    tuned: dict[str, Tuned] = field(default_factory=dict)
+    """Method -> step sizes, where they are not the ones of `train`; from `tune`. The outer one is
+    that of one step of `train.outer_steps`."""
+
+    def tuned_for(self, method: str) -> Tuned:
+        """The method's step sizes."""
+        return self.tuned.get(method, Tuned(self.train.inner_lr, self.train.epsilon))
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -99,6 +106,12 @@ INNER_LR = (0.02, 0.05, 0.12, 0.25)
 """Inner step sizes that every method is tried with on validation, at its usual epsilon."""
 EPSILON = (1e-3, 2e-3, 8e-3)
 """Outer step sizes that it is then tried with, at the inner step size that was best."""
+ON_POLICY_EPSILON = (1e-3, 3e-3, 1e-2, 3e-2)
+"""Outer step sizes that policy gradients are tried with first, at the usual inner one."""
+ON_POLICY_INNER_LR = (0.03, 0.3)
+"""Inner step sizes that they are then tried with, at the outer one that was best."""
+NO_INNER_LR = {"rl2": (3e-4, 1e-1), "oracle": (3e-4, 1e-1)}
+"""Who takes no inner step is tried with further outer ones instead: as many trials for all."""
 ADAPTATION = AdaptationConfig(
     inner_steps=10,
     inner_lr=0.05,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.adaptation import on_policy, report, scores, tune
-from bench.adaptation.__main__ import SPLITS, Args, main, merge, part_name, quickened, run_seed
+from bench.adaptation.__main__ import SPLITS, Args, main, merge, part_name, run_seed
 from bench.adaptation.comparison import Arm, Comparison
 from bench.adaptation.judging import Tasks, judge_simulator
-from bench.adaptation.settings import METHODS, SETTINGS, OnPolicySetting
+from bench.adaptation.quick import quickened
+from bench.adaptation.settings import METHODS, SETTINGS, OnPolicySetting, Tuned
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
 from sim import registry
 
@@ -152,11 +154,44 @@ def test_every_family_runs_through(name):
     assert {row["family"] for row in rows} == {name}
 
 
-def test_a_method_that_does_not_exist_is_not_tuned(tmp_path, capsys):
-    args = tune.Args(families=("arm",), methods=("anil",), out=tmp_path / "trials.json")
+@pytest.mark.parametrize(
+    ("family", "method", "message"),
+    [
+        ("arm", "promp", "arm has no method promp (it has: joint, reptile, fomaml, maml)"),
+        ("point_nav", "scratch", "point_nav has no method scratch (it has: joint, reptile"),
+        ("cartpole", "joint", "no settings for cartpole (there are: arm"),
+    ],
+)
+def test_what_does_not_exist_is_not_tuned(family, method, message, tmp_path, capsys):
+    args = tune.Args(families=(family,), methods=(method,), out=tmp_path / "trials.json")
     assert tune.main(args) == 2
-    assert "no method anil (there are: joint, reptile" in capsys.readouterr().out
+    assert message in capsys.readouterr().out
     assert not args.out.exists()
+
+
+def test_every_method_of_policy_gradients_gets_as_many_trials(tmp_path):
+    args = tune.Args(families=("point_nav",), out=tmp_path / "trials.json", quick=True)
+    assert tune.main(args) == 0
+    trials = pd.DataFrame(json.loads(args.out.read_text())["point_nav"])
+    assert set(trials.method) == set(on_policy.TUNED)
+    assert set(trials.groupby("method").size()) == {6}
+    assert not trials.duplicated(["method", "inner_lr", "epsilon"]).any()
+    joint = trials[trials.method == "joint"]
+    best = joint[joint.inner_lr == 0.1].set_index("epsilon")["mean"].idxmax()
+    assert set(joint[joint.inner_lr != 0.1].epsilon) == {best}
+    # Tuning again replaces the trials of what was tuned again, and nothing else.
+    again = dataclasses.replace(args, methods=("joint",))
+    assert tune.main(again) == 0
+    assert len(json.loads(args.out.read_text())["point_nav"]) == len(trials)
+
+
+def test_tuned_step_sizes_are_trained_with():
+    tuned = {"maml": Tuned(0.3, 0.02)}
+    setting = OnPolicySetting(OnPolicyConfig(outer_steps=4), tuned=tuned)
+    config = on_policy.config_of(setting, "maml", 0)
+    assert (config.inner_lr, config.epsilon) == (0.3, 0.08)
+    config = on_policy.config_of(setting, "joint", 0)
+    assert (config.inner_lr, config.epsilon) == (setting.train.inner_lr, setting.train.epsilon)
 
 
 def test_the_simulator_as_oracle_is_judged_as_the_others_are_and_runs():
