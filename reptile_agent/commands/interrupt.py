@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 
 class Interrupt:
-    """Ctrl-C sets `asked` and waits to be asked about; a second one does not wait."""
+    """Ctrl-C sets `asked` and waits to be asked about; a second one does not wait.
+
+    Args:
+        droppable: whether what is done now may be broken off at any point; then the first does not
+            wait either.
+    """
 
     asked = False
+    dropped = False
+    """Whether what was under way was broken off, by a KeyboardInterrupt."""
+
+    def __init__(self, droppable: Callable[[], bool] = lambda: False) -> None:
+        self._droppable = droppable
 
     def __enter__(self) -> Interrupt:
         self._before = signal.signal(signal.SIGINT, self._ask)
@@ -20,3 +31,6 @@ class Interrupt:
     def _ask(self, *_: object) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, self._before)
+        if self._droppable():
+            self.dropped = True
+            raise KeyboardInterrupt

@@ -27,6 +27,7 @@ from reptile_agent.commands.console import UserError, console
 from reptile_agent.commands.interrupt import Interrupt
 from reptile_agent.commands.train_log import TrainLog
 from reptile_agent.commands.validation import BEST, Validated, Validation
+from reptile_agent.meta.droppable import Droppable
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.on_policy_trainer import OnPolicyTrainer
 from reptile_agent.meta.train_config import TrainConfig
@@ -51,6 +52,11 @@ class Trainable(Validated, Protocol):
     @property
     def config(self) -> Any:
         """A dataclass."""
+        ...
+
+    @property
+    def droppable(self) -> Droppable:
+        """Whether what is done now may be broken off."""
         ...
 
     def run(self) -> Iterator[str]:
@@ -163,20 +169,28 @@ def _run(trainer: Trainable, checkpoint: Path, validation: Validation | None) ->
     # Without a terminal a bar would be lines and lines: then one line per stage.
     quiet = not console.is_terminal
     stage = ""
-    with Progress(*columns, console=console, disable=quiet) as progress, Interrupt() as interrupt:
+    interrupt = Interrupt(lambda: bool(trainer.droppable))
+    with Progress(*columns, console=console, disable=quiet) as progress, interrupt:
         bar = progress.add_task("starting", total=trainer.total_iterations)
-        for doing in trainer.run():
-            progress.update(bar, description=doing, completed=trainer.done_iterations)
-            if quiet and doing != stage:
-                console.print(f"{trainer.done_iterations:6d}/{trainer.total_iterations} {doing}")
-            stage = doing
-            if interrupt.asked:
-                return False
-            if validation is not None:
-                validation.look()
-            if time.monotonic() - saved_s > SAVE_PERIOD_S:
-                trainer.save(checkpoint)
-                saved_s = time.monotonic()
+        try:
+            for doing in trainer.run():
+                progress.update(bar, description=doing, completed=trainer.done_iterations)
+                if quiet and doing != stage:
+                    console.print(
+                        f"{trainer.done_iterations:6d}/{trainer.total_iterations} {doing}"
+                    )
+                stage = doing
+                if interrupt.asked:
+                    return False
+                if validation is not None:
+                    validation.look()
+                if time.monotonic() - saved_s > SAVE_PERIOD_S:
+                    trainer.save(checkpoint)
+                    saved_s = time.monotonic()
+        except KeyboardInterrupt:
+            if not interrupt.dropped:
+                raise
+            return False
     return True
 
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from reptile_agent.meta import checkpoint
 from reptile_agent.meta.algorithms import Direction, maml, ppo, promp, reptile, rl2
+from reptile_agent.meta.droppable import Droppable
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.inner_loop import step_sizes
@@ -77,6 +78,7 @@ class OnPolicyTrainer:
         self.family, self.config, self.log = family, config, log
         self.tasks = config.tasks(family)
         self.state = OnPolicyState(0, np.full(config.inner_steps, config.eta))
+        self.droppable = Droppable()
         self._sim: VecSim | None = None
 
     @property
@@ -141,7 +143,8 @@ class OnPolicyTrainer:
         """
         some = self.tasks if self.own else self.family.splits()["validation"][:tasks]
         k, episodes = self.config.inner_steps, self.config.episodes
-        (found,) = evaluate_on_policy(self, some, [k], episodes)
+        with self.droppable:
+            (found,) = evaluate_on_policy(self, some, [k], episodes)
         return -float(found.episode_return.mean()) / self.config.sampling.episode_steps
 
     def save(self, path: Path) -> None:
@@ -240,7 +243,8 @@ class OnPolicyTrainer:
     def _iterate(self) -> None:
         """Sample from some tasks, and move the start."""
         config = self.config
-        rounds, batches = self._gather()
+        with self.droppable:
+            rounds, batches = self._gather()
         for _ in range(config.outer_steps if config.clipped else 1):
             found = self._direction(batches)
             self._check(found, batches)

@@ -20,8 +20,9 @@ from reptile_agent.meta import agent, checkpoint
 from reptile_agent.meta.agent import Agent, Arrays
 from reptile_agent.meta.algorithms import joint, maml, reptile
 from reptile_agent.meta.algorithms.step_sizes import from_log, to_log
-from reptile_agent.meta.collect import drive, excite
+from reptile_agent.meta.collect import Rollout, drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
+from reptile_agent.meta.droppable import Droppable
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.guide import PLANS, foreseeing, guide
@@ -79,6 +80,7 @@ class Trainer:
         self._adapt: Adapt = CompiledAdaptation() if config.compiled else adapt_tasks
         self._rounds = 1 if config.algorithm == "scratch" else config.rounds
         self.state = TrainState()
+        self.droppable = Droppable()
 
     @property
     def total_iterations(self) -> int:
@@ -155,7 +157,8 @@ class Trainer:
         sim = self.family.make_sim(self.family.splits()["validation"][:tasks])
         sim.reset(seed=self.config.seed)
         rng = np.random.default_rng([self.config.seed, VALIDATE])
-        rollout = drive(sim, self.agent, self.params, steps, rng, adaptation=self.online())
+        with self.droppable:
+            rollout = drive(sim, self.agent, self.params, steps, rng, adaptation=self.online())
         return -float(rollout.reward[:, steps // 2 :].mean())
 
     def save(self, path: Path) -> None:
@@ -253,19 +256,9 @@ class Trainer:
 
     def _gather(self) -> None:
         """One round of experience; the first one also fixes normalisers and networks."""
-        config, state, recorded = self.config, self.state, self._recorded
-        sim = self.family.make_sim(self._tasks)
-        sim.reset(seed=config.seed * 1000 + state.round)
-        if state.round == 0:
-            sigma, scale = self.family.plan_noise, config.excitation
-            robot, rng = self.family.robot, self._rng(EXCITE)
-            rollout = excite(sim, robot, sigma, config.round_steps, scale, rng)
-        elif state.round <= config.guided_rounds:
-            rng = self._rng(DRIVE)
-            rollout = guide(sim, self.family, config.round_steps, rng, config.explore)
-        else:
-            rng, steps = self._rng(DRIVE), config.round_steps
-            rollout = drive(sim, self.agent, self.params, steps, rng, explore=config.explore)
+        state, recorded = self.state, self._recorded
+        with self.droppable:
+            rollout = self._round()
         self.log("collect/tracking_error", float(rollout.tracking_error.mean()), state.round)
         self.log("collect/reward", float(rollout.reward.mean()), state.round)
         if recorded is not None:
@@ -273,6 +266,19 @@ class Trainer:
         if state.round == 0:
             self.build(agent.measure(self.family, rollout.flat()), len(rollout.obs))
         rollout.transitions(self._replay, self.agent.learner.experience.sees_reference)
+
+    def _round(self) -> Rollout:
+        """What the robots do in this round."""
+        config, family, number = self.config, self.family, self.state.round
+        sim, steps = family.make_sim(self._tasks), config.round_steps
+        sim.reset(seed=config.seed * 1000 + number)
+        if number == 0:
+            rng = self._rng(EXCITE)
+            return excite(sim, family.robot, family.plan_noise, steps, config.excitation, rng)
+        rng = self._rng(DRIVE)
+        if number <= config.guided_rounds:
+            return guide(sim, family, steps, rng, config.explore)
+        return drive(sim, self.agent, self.params, steps, rng, explore=config.explore)
 
     @cached_property
     def _recorded(self) -> RecordedLanes | None:

@@ -128,10 +128,14 @@ def test_a_bundle_that_is_not_there_or_damaged_is_refused(tmp_path, capsys, arm_
     assert "FAILED" in found.out
 
 
-def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
+# The last option counts: long enough to be interrupted.
+@pytest.mark.parametrize(
+    ("stage", "longer"),
+    [("fitting", ("--fit-iterations", "2000")), ("gathering", ("--round-steps", "3000000"))],
+)
+def test_ctrl_c_saves_and_resume_goes_on(stage, longer, tmp_path):
     run = tmp_path / "run"
-    # The last option counts: long enough to be interrupted.
-    arguments = ["train", "cartpole", "--out", str(run), *TINY, "--fit-iterations", "2000"]
+    arguments = ["train", "cartpole", "--out", str(run), *TINY, *longer]
     command = [sys.executable, "-m", "reptile_agent.cli"]
     with subprocess.Popen(
         [*command, *arguments],
@@ -141,7 +145,7 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if "fitting" in line:
+            if stage in line:
                 break
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)

@@ -17,6 +17,7 @@ from reptile_agent.meta.learners.model_policy import ModelPolicyConfig
 from reptile_agent.meta.learners.temporal_difference import ActorCriticConfig
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.trainer import Trainer
+from sim.backends.batch import BatchSim
 from sim.families.cartpole import Cartpole
 
 TINY = TrainConfig(
@@ -212,6 +213,31 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(family, reptile, tmp_path, 
     assert resumed.done_iterations == trainer.done_iterations
     for _ in resumed.run():
         pass
+    assert same(snapshot(resumed), reptile)
+
+
+@pytest.mark.parametrize("yields", [0, 7, 8], ids=["excited", "before", "driven"])
+def test_a_round_that_is_broken_off_leaves_the_run_as_it_was(
+    family, reptile, tmp_path, yields, monkeypatch
+):
+    """A KeyboardInterrupt in the middle of a round, which a resumed run makes again."""
+    path, trainer = tmp_path / "checkpoint.safetensors", advanced(Trainer(family, TINY), yields)
+    step, seen = BatchSim.step, []
+
+    def interrupted(sim, action):
+        seen.append(bool(trainer.droppable))
+        if len(seen) == 10:
+            raise KeyboardInterrupt
+        return step(sim, action)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchSim, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            advanced(trainer, WHOLE)
+    assert seen == [True] * 10
+    assert not trainer.droppable
+    trainer.save(path)
+    resumed = advanced(Trainer.resume(family, path), WHOLE)
     assert same(snapshot(resumed), reptile)
 
 
