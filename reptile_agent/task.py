@@ -65,6 +65,16 @@ class ForesightSim(VecSim, Protocol):
         """
         ...
 
+    def follow(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where plans lead from where the lanes are, which do not move.
+
+        Returns:
+            What perfect sensors would see before, between and after the periods, float32
+            [num_envs, plans, horizon + 1, obs_dim], and which periods count: those until the
+            episode would end or physics diverges, bool [num_envs, plans, horizon].
+        """
+        ...
+
 
 class TaskFamily(Protocol):
     """A robot, what may vary about it, and what it is asked to do."""

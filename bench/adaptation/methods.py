@@ -19,7 +19,6 @@ from reptile_agent.meta.inner_loop import Adapt, InnerOptimizer, adapt_tasks, st
 from reptile_agent.meta.learner import Params, stack
 from reptile_agent.meta.online import to_tensors
 from reptile_agent.meta.train_config import TrainConfig
-from reptile_agent.meta.train_state import TrainState
 from reptile_agent.meta.trainer import Trainer
 from reptile_agent.replay import Replay
 from reptile_agent.task import Task, TaskFamily
@@ -82,7 +81,7 @@ def fork(base: Trainer, config: TrainConfig) -> Trainer:
     """A trainer that goes on from where `base` stands, with another configuration."""
     trainer, state = Trainer(base.family, config, base.log), base.state
     params = {name: value.clone().requires_grad_() for name, value in base.params.items()}
-    trainer.state = TrainState(state.round, state.iteration, state.replay, state.agent, params)
+    trainer.state = dataclasses.replace(state, params=params, log_lr=None, outer=None)
     return trainer
 
 

@@ -182,7 +182,19 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         methods=VERDICT,
         tuned={"joint": Tuned(0.02, 4e-3), "reptile": Tuned(0.12, 4e-3)},
     ),
-    "point_nav": OnPolicySetting(POINT_NAV, seeds=10),
+    "point_nav": OnPolicySetting(
+        POINT_NAV,
+        seeds=10,
+        tuned={
+            "joint": Tuned(0.1, 3e-2),
+            "reptile": Tuned(0.03, 1e-3),
+            "fomaml": Tuned(0.03, 1e-3),
+            "maml": Tuned(0.03, 3e-3),
+            "promp": Tuned(0.1, 1e-2),
+            "rl2": Tuned(0.1, 3e-3),
+            "oracle": Tuned(0.1, 1e-2),
+        },
+    ),
     "half_cheetah_vel": OnPolicySetting(HALF_CHEETAH_VEL),
 }
 """Family -> how it is run."""

@@ -18,6 +18,7 @@ from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.online import AdaptingLanes, OnlineAdaptation
 from reptile_agent.meta.plan_gate import PlanGate
+from reptile_agent.meta.tried_plans import TriedPlans
 from reptile_agent.replay import Replay
 from reptile_agent.spec import RobotSpec, limits
 from reptile_agent.task import Task, VecSim
@@ -107,6 +108,7 @@ def drive(
     adapt_from: int = 0,
     explore: float = 0.0,
     faults: Mapping[int, list[Task]] | None = None,
+    tried: TriedPlans | None = None,
 ) -> Rollout:
     """Let the agent drive every lane from one start.
 
@@ -122,6 +124,7 @@ def drive(
         adapt_from: control period of the first adaptation.
         explore: noise added to the actions, in units of the driver's exploration.
         faults: what tasks the lanes turn into, by control period.
+        tried: remembers where variations of a planner's plans lead.
 
     Raises:
         ValueError: lanes with starts of their own are to adapt.
@@ -150,6 +153,8 @@ def drive(
         noise = noises.standard_normal((lanes, *driver.noise_shape), dtype=np.float32)
         arrays = (torch.from_numpy(obs), torch.from_numpy(reference), plan, torch.from_numpy(noise))
         action, plan, _ = act_all(params if adapting is None else adapting.live, *arrays)
+        if tried is not None:
+            tried.see(plan.numpy(), reference)
         return action.numpy() + explore * sigma * noises.standard_normal(action.shape)
 
     def after(t: int, row: dict[str, np.ndarray]) -> None:

@@ -14,27 +14,14 @@ import torch
 
 from reptile_agent.meta.collect import Rollout, roll
 from reptile_agent.meta.planner import PlannerConfig
+from reptile_agent.meta.tried_plans import TriedPlans, foreseeing
 from reptile_agent.spec import limits
-from reptile_agent.task import ForesightSim, Task, TaskFamily, VecSim
+from reptile_agent.task import Task, TaskFamily, VecSim
 
 PLANS = 48
 """Tried per lane and period."""
 TEMPERATURE = 0.1
 """Softness of their weighting: lower than with a learned model, because MuJoCo does not err."""
-
-
-def foreseeing(sim: VecSim) -> ForesightSim:
-    """The simulator, if it can try plans.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    if not isinstance(sim, ForesightSim):
-        raise ValueError(
-            f"{type(sim).__name__} cannot try plans (it has no `foresee`); "
-            f"train without guided rounds: --guided-rounds 0"
-        )
-    return sim
 
 
 def guide(
@@ -44,6 +31,7 @@ def guide(
     rng: np.random.Generator,
     explore: float = 0.0,
     faults: Mapping[int, list[Task]] | None = None,
+    tried: TriedPlans | None = None,
 ) -> Rollout:
     """Drive every lane by plans that the simulator tries.
 
@@ -55,6 +43,7 @@ def guide(
         explore: noise added to the actions of every second lane, in units of the planner's: the
             others show what is good, these what comes of mistakes.
         faults: what tasks the lanes turn into, by control period.
+        tried: remembers where variations of the plans lead.
 
     Raises:
         ValueError: the simulator cannot try plans.
@@ -82,6 +71,8 @@ def guide(
         spread = value.std(axis=1, keepdims=True) + 1e-6
         weight = torch.from_numpy(value / (config.temperature * spread)).softmax(dim=1)
         plan = np.einsum("ln,lnha->lha", weight.numpy(), actions - base)
+        if tried is not None:
+            tried.see(plan, reference)
         return base[:, 0, 0] + plan[:, 0] + exploring * rng.standard_normal(exploring.shape)
 
     return roll(sim, robot, config.horizon, steps, act, faults=faults)

@@ -34,6 +34,10 @@ class TrainConfig(AgentConfig):
     guided_rounds: int = 0
     """Rounds after the first in which the simulator itself plans instead of the agent, before the
     agent drives: for robots that no half-learned model makes move."""
+    tried_plans: int = 0
+    """Learner dynamics: noisy plans per task and control period, in all rounds but the first, that
+    the simulator carries out on the side; half of what the model is fitted to are segments of them.
+    A robot carries out one plan in a hundred that its model is asked about."""
     excitation: float = 1.5
     """Noise of the first round, in units of the family's plan_noise."""
     explore: float = 0.5
@@ -92,6 +96,11 @@ class TrainConfig(AgentConfig):
             raise ValueError(
                 f"rounds must be 1 or more, got {self.rounds}: the first gathers what there is to "
                 f"learn from"
+            )
+        if self.tried_plans < 0 or (self.tried_plans and self.learner != "dynamics"):
+            raise ValueError(
+                f"tried_plans must be 0 or more, and 0 with any learner but dynamics, the one that "
+                f"plans; got {self.tried_plans} with {self.learner}"
             )
         if self.priority < 0 or not 0 <= self.priority_correction <= 1:
             raise ValueError(

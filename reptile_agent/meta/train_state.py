@@ -10,6 +10,7 @@ from reptile_agent.meta.agent import Agent, Arrays
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.priorities import Priorities
 from reptile_agent.replay import Replay
+from reptile_agent.transition import Batch
 
 
 @dataclass
@@ -28,12 +29,16 @@ class TrainState:
     """Of the replay, where it is prioritized."""
     dataset_sha256: str = ""
     """Of the recorded robots' file, where there is one."""
+    tried: Batch | None = None
+    """Segments of plans that the simulator tried, [tasks, n, ...]."""
 
     def arrays(self) -> Arrays:
-        """Tensors by `<group>.<name>`: replay, normaliser, params, log_lr, outer, priorities."""
+        """By `<group>.<name>`: replay, tried, normaliser, params, log_lr, outer, priorities."""
         groups: dict[str, Arrays] = {}
         if self.replay is not None:
             groups["replay"] = self.replay.state()
+        if self.tried is not None:
+            groups["tried"] = self.tried
         if self.priorities is not None and self.priorities.error.size:
             groups["priorities"] = {"error": self.priorities.error}
         if self.agent is not None:

@@ -20,20 +20,21 @@ from reptile_agent.meta import agent, checkpoint
 from reptile_agent.meta.agent import Agent, Arrays
 from reptile_agent.meta.algorithms import joint, maml, reptile
 from reptile_agent.meta.algorithms.step_sizes import from_log, to_log
-from reptile_agent.meta.collect import Rollout, drive, excite
+from reptile_agent.meta.collect import drive
 from reptile_agent.meta.compiled import CompiledAdaptation
 from reptile_agent.meta.droppable import Droppable
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
-from reptile_agent.meta.guide import PLANS, foreseeing, guide
 from reptile_agent.meta.inner_loop import Adapt, adapt_tasks, step_sizes
 from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.temporal_difference import TARGET
 from reptile_agent.meta.online import OnlineAdaptation, minibatches, to_tensors
 from reptile_agent.meta.priorities import Priorities, draw
 from reptile_agent.meta.recorded import RecordedLanes, recorded_lanes
+from reptile_agent.meta.rounds import run_round, simulated_periods
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.train_state import TrainState, restore_moments
+from reptile_agent.meta.tried_plans import all_rows, drawn, foreseeing, joined
 from reptile_agent.replay import Replay
 from reptile_agent.task import TaskFamily, objective_of
 from reptile_agent.transition import Batch
@@ -75,7 +76,7 @@ class Trainer:
         self._tasks = split[: config.tasks]
         blank = family.robot.reward_signals.values()
         objective_of(family)(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
-        if config.guided_rounds:
+        if config.guided_rounds or config.tried_plans:
             foreseeing(family.make_sim(self._tasks[:1]))
         self._adapt: Adapt = CompiledAdaptation() if config.compiled else adapt_tasks
         self._rounds = 1 if config.algorithm == "scratch" else config.rounds
@@ -100,8 +101,7 @@ class Trainer:
         if self.state.replay is None:
             return 0
         config, seen = self.config, len(self.state.replay)
-        guided = min(max(seen - config.round_steps, 0), config.guided_rounds * config.round_steps)
-        return (seen + guided * PLANS * self.family.plan_horizon) * config.tasks
+        return simulated_periods(config, self.family.plan_horizon, seen) * config.tasks
 
     def run(self) -> Iterator[str]:
         """Train to the end; yields what is being done after every iteration.
@@ -188,6 +188,7 @@ class Trainer:
         if "params" in parts:
             trainer.build(parts["normaliser"], len(parts["replay"]["obs"]))
             trainer._replay.restore(parts["replay"])
+            state.tried = parts.get("tried")
             if state.priorities is not None and "priorities" in parts:
                 state.priorities.error = parts["priorities"]["error"].copy()
             for name, value in trainer._params.items():
@@ -256,9 +257,11 @@ class Trainer:
 
     def _gather(self) -> None:
         """One round of experience; the first one also fixes normalisers and networks."""
-        state, recorded = self.state, self._recorded
+        config, state, recorded = self.config, self.state, self._recorded
+        rng = self._rng(DRIVE if state.round else EXCITE)
         with self.droppable:
-            rollout = self._round()
+            own = (self.agent, self.params) if state.round else None
+            rollout, tried = run_round(self.family, config, self._tasks, state.round, rng, own)
         self.log("collect/tracking_error", float(rollout.tracking_error.mean()), state.round)
         self.log("collect/reward", float(rollout.reward.mean()), state.round)
         if recorded is not None:
@@ -266,19 +269,7 @@ class Trainer:
         if state.round == 0:
             self.build(agent.measure(self.family, rollout.flat()), len(rollout.obs))
         rollout.transitions(self._replay, self.agent.learner.experience.sees_reference)
-
-    def _round(self) -> Rollout:
-        """What the robots do in this round."""
-        config, family, number = self.config, self.family, self.state.round
-        sim, steps = family.make_sim(self._tasks), config.round_steps
-        sim.reset(seed=config.seed * 1000 + number)
-        if number == 0:
-            rng = self._rng(EXCITE)
-            return excite(sim, family.robot, family.plan_noise, steps, config.excitation, rng)
-        rng = self._rng(DRIVE)
-        if number <= config.guided_rounds:
-            return guide(sim, family, steps, rng, config.explore)
-        return drive(sim, self.agent, self.params, steps, rng, explore=config.explore)
+        state.tried = joined(state.tried, tried)
 
     @cached_property
     def _recorded(self) -> RecordedLanes | None:
@@ -314,12 +305,14 @@ class Trainer:
         """One step of joint training on all tasks' experience."""
         config, learner, priorities = self.config, self.agent.learner, self.state.priorities
         rng, per_task = self._rng(FIT), max(1, config.fit_batch // self._replay.lanes)
-        found, age = draw(self._replay, learner, rng, per_task, priorities)
-        together = {name: v.reshape(1, 1, -1, *v.shape[3:]) for name, v in found.items()}
-        batches = to_tensors(learner.inputs(together, rng, self.done_iterations))
+        tried = self.state.tried
+        lived = per_task if tried is None else -(-per_task // 2)
+        found, age = draw(self._replay, learner, rng, lived, priorities)
+        rows = all_rows([found] if tried is None else [found, drawn(tried, rng, lived)])
+        batches = to_tensors(learner.inputs(rows, rng, self.done_iterations))
         if priorities is not None:
-            rows = {name: value[0, 0] for name, value in batches.items()}
-            error = learner.prediction_error(self.params, rows)
+            flat = {name: value[0, 0, : age.size] for name, value in batches.items()}
+            error = learner.prediction_error(self.params, flat)
             priorities.note(age, error.numpy().reshape(age.shape))
         nothing = {name: value[:, :0] for name, value in batches.items()}
         found = joint.direction(learner, config.inner, self.params, batches, nothing, {})

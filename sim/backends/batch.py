@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import mujoco
@@ -34,41 +34,57 @@ class Foresight:
     Args:
         sim: whose lanes.
         plans: tried per lane.
+        model: of the copies; None: as the lanes themselves move.
     """
 
-    def __init__(self, sim: BatchSim, plans: int) -> None:
+    def __init__(self, sim: BatchSim, plans: int, model: mujoco.MjModel | None) -> None:
         self.plans, self._sim = plans, sim
         tasks = [task for task in sim.tasks for _ in range(plans)]
-        model = sim.family.foresight_model
         self._copies = BatchSim(sim.family, tasks, unstable="terminate", model=model)
 
-    def __call__(self, actions: np.ndarray) -> np.ndarray:
+    def value(self, actions: np.ndarray) -> np.ndarray:
         """See `BatchSim.foresee`.
 
         Once its episode has ended a plan earns what the worst of the others earn, or nothing where
         that is more: where values are negative, falling early must not pay.
         """
-        sim, copies, family = self._sim, self._copies, self._sim.family
         horizon = actions.shape[2]
-        copies.batch.state[:] = np.repeat(sim.batch.state, self.plans, axis=0)
-        reference = np.repeat(sim.reference(horizon), self.plans, axis=0)
+        reference = np.repeat(self._sim.reference(horizon), self.plans, axis=0)
+        total = np.zeros(actions.shape[0] * actions.shape[1], np.float32)
+        for t, (before, action, after, alive) in enumerate(self._steps(actions)):
+            value = self._copies.objective(before, action, after, reference[:, t])
+            worst = float(value.min(initial=0.0, where=alive))
+            total += np.where(alive, value, worst)
+        return (total / horizon).reshape(actions.shape[:2])
+
+    def course(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `BatchSim.follow`."""
+        steps = list(self._steps(actions))
+        obs = np.stack([steps[0][0], *(after for _, _, after, _ in steps)], axis=1)
+        alive = np.stack([alive for *_, alive in steps], axis=1)
+        lanes = actions.shape[:2]
+        return obs.reshape(*lanes, *obs.shape[1:]), alive.reshape(*lanes, -1)
+
+    def _steps(self, actions: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        """Every period of all plans: states before, action, states after, and whether it counts.
+
+        It counts while a plan's episode goes on and its physics is sound.
+        """
+        copies, family = self._copies, self._sim.family
+        copies.batch.state[:] = np.repeat(self._sim.batch.state, self.plans, axis=0)
         flat = actions.reshape(-1, *actions.shape[2:]).astype(np.float32)
         alive = np.ones(len(flat), bool)
-        total = np.zeros(len(flat), np.float32)
         before = copies.state()
-        for t in range(horizon):
+        for t in range(flat.shape[1]):
             copies.command(flat[:, t])
             copies.batch.step(nstep=family.substeps)
             after = copies.state()
             sound = (np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
             after[~sound] = before[~sound]
-            value = copies.objective(before, flat[:, t], after, reference[:, t])
-            alive &= sound
-            worst = float(value.min(initial=0.0, where=alive))
-            total += np.where(alive, value, worst)
-            alive &= ~family.terminated(after)
+            alive = alive & sound
+            yield before, flat[:, t], after, alive
+            alive = alive & ~family.terminated(after)
             before = after
-        return (total / horizon).reshape(actions.shape[:2])
 
 
 class UnstableError(ValueError):
@@ -111,7 +127,7 @@ class BatchSim:
         self._ahead = np.zeros((self.num_envs, 0, len(family.robot.references)), np.float32)
         self._at = 0
         self._sensors: Sensors | None = None
-        self._foresight: Foresight | None = None
+        self._foresight: dict[tuple[int, bool], Foresight] = {}
         self.course: dict[str, np.ndarray] | None = None
         self.set_tasks(tasks)
         self.reset(seed=0)
@@ -130,7 +146,7 @@ class BatchSim:
         self.tasks = [dict(task) for task in tasks]
         self.family.apply(self.batch, self.tasks)
         self.batch.set_const()
-        self._foresight = None
+        self._foresight.clear()
         self._mixing = np.ascontiguousarray(self.family.mixing(self.tasks))
         expected = (self.num_envs, self._ctrl.shape[1], self._low.size)
         checks.mixing_shape(self.family.name, self._mixing.shape, expected)
@@ -212,10 +228,19 @@ class BatchSim:
 
     def foresee(self, actions: np.ndarray) -> np.ndarray:
         """Mean objective per period of plans; see `ForesightSim.foresee`."""
-        plans = actions.shape[1]
-        if self._foresight is None or self._foresight.plans != plans:
-            self._foresight = Foresight(self, plans)
-        return self._foresight(actions)
+        return self._copied(actions.shape[1], exact=False).value(actions)
+
+    def follow(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where plans lead; see `ForesightSim.follow`."""
+        return self._copied(actions.shape[1], exact=True).course(actions)
+
+    def _copied(self, plans: int, exact: bool) -> Foresight:
+        """Copies of all lanes, so many of each; kept until the tasks change."""
+        key = (plans, exact)
+        if key not in self._foresight:
+            model = None if exact else self.family.foresight_model
+            self._foresight[key] = Foresight(self, plans, model)
+        return self._foresight[key]
 
     def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:
         """Put lanes in an initial state, with a course."""

@@ -7,14 +7,13 @@ import re
 
 import numpy as np
 import pytest
-from toy import SIGMA, Toy, ToySim
+from toy import SIGMA, Foreseeing, ForeseeingToy, Toy, ToySim
 
 from reptile_agent.meta.collect import excite
 from reptile_agent.meta.guide import PLANS, guide
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.trainer import Trainer
-from reptile_agent.task import Task
 
 STEPS = 30
 TINY = TrainConfig(
@@ -29,25 +28,6 @@ TINY = TrainConfig(
     model=DynamicsConfig(hidden=(8,), members=1, segment=2),
     samples=4,
 )
-
-
-class ForeseeingToy(ToySim):
-    """A toy that can tell what plans would come to; implements ForesightSim."""
-
-    def foresee(self, actions: np.ndarray) -> np.ndarray:
-        reference = self.reference(actions.shape[2])
-        lift, total = np.repeat(self.obs[:, :1], actions.shape[1], axis=1), 0.0
-        for t in range(actions.shape[2]):
-            lift = lift + self.gain[:, None] * (actions[:, :, t, 0] - lift)
-            total = total - (lift - reference[:, None, t, 0]) ** 2
-        return np.asarray(total / actions.shape[2], np.float32)
-
-
-class Foreseeing(Toy):
-    """The family of such toys."""
-
-    def make_sim(self, tasks: list[Task]) -> ForeseeingToy:
-        return ForeseeingToy(tuple(task["gain"] for task in tasks))
 
 
 def error(rollout) -> float:

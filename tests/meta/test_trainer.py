@@ -74,6 +74,7 @@ def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
         {"outer": "sgd", "epsilon": 0.3},
         {"learn_lr": 0.1, "inner": InnerOptimizer(kind="adam")},
         {"guided_rounds": 1},
+        {"tried_plans": 2, "priority": 0.3},
         {"algorithm": "joint"},
         {"algorithm": "joint", "learn_lr": 0.1},
         {"algorithm": "fomaml"},

@@ -69,3 +69,32 @@ class Toy:
 
     def describe(self) -> list[dict]:
         return []
+
+
+class ForeseeingToy(ToySim):
+    """A toy that can tell what plans would come to; implements ForesightSim."""
+
+    def foresee(self, actions: np.ndarray) -> np.ndarray:
+        reference = self.reference(actions.shape[2])
+        lift, total = np.repeat(self.obs[:, :1], actions.shape[1], axis=1), 0.0
+        for t in range(actions.shape[2]):
+            lift = lift + self.gain[:, None] * (actions[:, :, t, 0] - lift)
+            total = total - (lift - reference[:, None, t, 0]) ** 2
+        return np.asarray(total / actions.shape[2], np.float32)
+
+    def follow(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen = [np.repeat(self.obs[:, None], actions.shape[1], axis=1)]
+        for t in range(actions.shape[2]):
+            lift, turned = seen[-1][..., 0], seen[-1][..., 1]
+            lift = lift + self.gain[:, None] * (actions[:, :, t, 0] - lift)
+            seen.append(np.stack([lift, turned + 0.1 * actions[:, :, t, 1]], axis=-1))
+        obs = np.stack(seen, axis=2).astype(np.float32)
+        fell = np.abs(obs[:, :, 1:, 1]) > self.falls_at
+        return obs, np.cumsum(fell, axis=2) - fell == 0
+
+
+class Foreseeing(Toy):
+    """The family of such toys."""
+
+    def make_sim(self, tasks: list[Task]) -> ForeseeingToy:
+        return ForeseeingToy(tuple(task["gain"] for task in tasks))

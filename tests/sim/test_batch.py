@@ -332,6 +332,28 @@ def test_plans_earn_what_stepping_them_earns(family):
         np.testing.assert_allclose(foreseen[:, plan], earned / 5, rtol=1e-4, atol=1e-5)
 
 
+def test_plans_lead_where_stepping_them_leads(family):
+    """Exactly there, for as long as their episode goes on; the lanes stay as they are."""
+    tasks = [*family.splits()["train"][:1], *family.splits()["extrapolated"][:1]]
+    rng, low = np.random.default_rng(0), np.array([a.low for a in family.robot.actions])
+    plans = rng.uniform(low, -low, (2, 3, 5, low.size)).astype(np.float32)
+    sim = started(family, tasks)
+    before = sim.batch.state.copy()
+    seen, lasts = sim.follow(plans)
+    np.testing.assert_array_equal(sim.batch.state, before)
+    assert seen.shape == (2, 3, 6, len(family.robot.observations))
+    for plan in range(3):
+        other = started(family, tasks)
+        other.batch.state[:] = before
+        np.testing.assert_array_equal(seen[:, plan, 0], other.state())
+        alive = np.ones(2, bool)
+        for t in range(5):
+            *_, terminated, _ = other.step(plans[:, plan, t])
+            np.testing.assert_array_equal(lasts[:, plan, t], alive)
+            np.testing.assert_array_equal(seen[alive, plan, t + 1], other.state()[alive])
+            alive &= ~terminated
+
+
 def test_an_ant_tries_plans_by_a_cheaper_integrator_and_moves_by_its_own():
     family = registry.get("ant")
     assert family.foresight_model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER

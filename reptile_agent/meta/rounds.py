@@ -1,0 +1,69 @@
+"""One round of meta-training's experience: excited, planned by the simulator, or driven."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reptile_agent.meta.agent import Agent
+from reptile_agent.meta.collect import Rollout, drive, excite
+from reptile_agent.meta.guide import PLANS, guide
+from reptile_agent.meta.learner import Params
+from reptile_agent.meta.planner import PlannerConfig
+from reptile_agent.meta.train_config import TrainConfig
+from reptile_agent.meta.tried_plans import TriedPlans
+from reptile_agent.task import Task, TaskFamily
+from reptile_agent.transition import Batch
+
+
+def run_round(
+    family: TaskFamily,
+    config: TrainConfig,
+    tasks: list[Task],
+    number: int,
+    rng: np.random.Generator,
+    driving: tuple[Agent, Params] | None,
+) -> tuple[Rollout, Batch | None]:
+    """What the robots do in a round, and segments of what else the simulator tried, if anything.
+
+    Args:
+        family: whose robots.
+        config: of the run.
+        tasks: one lane each.
+        number: of the round, from 0.
+        rng: of all noise.
+        driving: agent and start, for rounds that are neither excited nor guided.
+
+    Raises:
+        ValueError: nothing drives yet, or the simulator cannot try plans.
+    """
+    sim, steps = family.make_sim(tasks), config.round_steps
+    sim.reset(seed=config.seed * 1000 + number)
+    if number == 0:
+        sigma = family.plan_noise
+        return excite(sim, family.robot, sigma, steps, config.excitation, rng), None
+    tried = None
+    if config.tried_plans:
+        planner = PlannerConfig(family.plan_horizon, tuple(family.plan_noise))
+        plans, segment = config.tried_plans, config.model.segment
+        tried = TriedPlans(sim, family.robot, planner, plans, segment, rng.spawn(1)[0])
+    if number <= config.guided_rounds:
+        rollout = guide(sim, family, steps, rng, config.explore, tried=tried)
+    elif driving is not None:
+        agent, params = driving
+        rollout = drive(sim, agent, params, steps, rng, explore=config.explore, tried=tried)
+    else:
+        raise ValueError(f"round {number} is to be driven, and nothing drives yet")
+    return rollout, tried.segments() if tried else None
+
+
+def simulated_periods(config: TrainConfig, horizon: int, seen: int) -> int:
+    """Control periods that one task was simulated for, at most, tried plans included.
+
+    Args:
+        config: of the run.
+        horizon: control periods of a plan.
+        seen: control periods that the robot moved for.
+    """
+    planned = max(seen - config.round_steps, 0)
+    guided = min(planned, config.guided_rounds * config.round_steps)
+    return seen + (guided * PLANS + planned * config.tried_plans) * horizon

@@ -1,0 +1,119 @@
+"""Plans that the simulator carries out on the side: experience of what robots do not do.
+
+A planner asks its model about noisy plans, nearly all of which no robot ever carries out, and takes
+the one that the model thinks best: the one it is most wrong about. Offline the simulator can say
+what they come to. One segment of each is remembered, from a random place in the plan.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reptile_agent.meta.planner import PlannerConfig
+from reptile_agent.spec import RobotSpec, limits
+from reptile_agent.task import ForesightSim, VecSim
+from reptile_agent.transition import Batch
+
+
+def foreseeing(sim: VecSim) -> ForesightSim:
+    """The simulator, if it can try plans.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not isinstance(sim, ForesightSim):
+        raise ValueError(
+            f"{type(sim).__name__} cannot try plans (it has no `foresee` and `follow`); "
+            f"train without them: --guided-rounds 0 --tried-plans 0"
+        )
+    return sim
+
+
+class TriedPlans:
+    """Varies what is planned, and remembers where that leads.
+
+    Args:
+        sim: whose lanes are driven.
+        robot: what is driven.
+        config: how the planner varies its plans.
+        plans: tried per lane and control period.
+        segment: consecutive transitions that are remembered of each.
+        rng: of the plans' noise and of the places that segments are taken from.
+
+    Raises:
+        ValueError: the simulator cannot try plans, or plans are shorter than a segment.
+    """
+
+    def __init__(
+        self,
+        sim: VecSim,
+        robot: RobotSpec,
+        config: PlannerConfig,
+        plans: int,
+        segment: int,
+        rng: np.random.Generator,
+    ) -> None:
+        if segment > config.horizon:
+            raise ValueError(f"plans of {config.horizon} periods hold no segment of {segment}")
+        self._sim, self._plans, self._segment, self._rng = foreseeing(sim), plans, segment, rng
+        self._colour, self._noise = config.colour(), np.array(config.noise)
+        self._low, self._high = limits(robot.actions)
+        self._columns = robot.action_reference_columns()
+        self._seen: list[Batch] = []
+
+    def see(self, plan: np.ndarray, reference: np.ndarray) -> None:
+        """Try variations of what the lanes are about to do.
+
+        Args:
+            plan: as `Planner` keeps it, relative to the reference, [lanes, horizon, act_dim].
+            reference: what is followed, [lanes, horizon, ref_dim].
+        """
+        base = np.where(self._columns >= 0, reference[..., self._columns], 0.0)
+        lanes, horizon, size = plan.shape
+        begin = int(self._rng.integers(horizon - self._segment + 1))
+        end = begin + self._segment
+        white = self._rng.standard_normal((lanes, self._plans, horizon, size))
+        varied = np.einsum("ht,lnta->lnha", self._colour, white) * self._noise
+        actions = np.clip((base + plan)[:, None] + varied, self._low, self._high).astype(np.float32)
+        obs, lasts = self._sim.follow(actions[:, :, :end])
+        self._seen.append(
+            {
+                "obs": obs[:, :, begin],
+                "action": actions[:, :, begin:end],
+                "next_obs": obs[:, :, begin + 1 :],
+                "weight": lasts[:, :, end - 1].astype(np.float32),
+            }
+        )
+
+    def segments(self) -> Batch:
+        """All that is remembered since the first period, [lanes, n, ...].
+
+        Those in which an episode ends weigh nothing.
+        """
+        return {
+            name: np.concatenate([row[name] for row in self._seen], axis=1)
+            for name in self._seen[0]
+        }
+
+
+def joined(one: Batch | None, two: Batch | None) -> Batch | None:
+    """Segments of both, [lanes, n, ...]."""
+    if one is None or two is None:
+        return two if one is None else one
+    return {name: np.concatenate([value, two[name]], axis=1) for name, value in one.items()}
+
+
+def drawn(segments: Batch, rng: np.random.Generator, per_lane: int) -> Batch:
+    """Some of them, `[lanes, 1, per_lane, ...]` as `Replay.sample` gives them."""
+    lanes, held = segments["weight"].shape
+    at = rng.integers(held, size=(lanes, per_lane))
+    lane = np.arange(lanes)[:, None]
+    return {name: value[lane, at][:, None] for name, value in segments.items()}
+
+
+def all_rows(parts: list[Batch]) -> Batch:
+    """Segments `[lanes, 1, n, ...]` of several kinds, as one minibatch `[1, 1, rows, ...]`."""
+    return {
+        name: np.concatenate([p[name].reshape(-1, *p[name].shape[3:]) for p in parts])[None, None]
+        for name in parts[0]
+    }
