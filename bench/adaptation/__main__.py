@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,15 @@ import pyarrow.parquet as pq
 import torch
 import tyro
 from pydantic import TypeAdapter
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from bench.adaptation import on_policy
 from bench.adaptation.judging import (
@@ -85,25 +94,41 @@ def main(args: Args) -> int:
         return 2
     torch.set_num_threads(args.threads)
     args.parts.mkdir(parents=True, exist_ok=True)
-    for name in args.families:
-        setting = quickened(SETTINGS[name]) if args.quick else SETTINGS[name]
-        count = setting.seeds if args.seeds is None else args.seeds
-        for seed in range(args.first_seed, args.first_seed + count):
-            part = args.parts / part_name(name, str(seed), setting, args.splits)
-            if part.exists():
-                continue
-            rows = [fill(row) for row in run_seed(name, setting, seed, args.splits)]
-            partial = part.with_suffix(".partial")
-            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
-            os.replace(partial, part)
-    out = args.out or (args.parts / "quick.parquet" if args.quick else USUAL_OUT)
     settings = {n: quickened(setting) if args.quick else setting for n, setting in SETTINGS.items()}
+    _run_missing(args, settings)
+    out = args.out or (args.parts / "quick.parquet" if args.quick else USUAL_OUT)
     hashes = {n: settings_hash(setting, args.splits) for n, setting in settings.items()}
     wanted = [part_name(n, "*", setting, args.splits) for n, setting in settings.items()]
     counts = merge([part for n in wanted for part in sorted(args.parts.glob(n))], out, hashes)
     if args.json:
         print(json.dumps({"results": str(out), "rows": counts}, indent=1))
     return 0
+
+
+def _run_missing(args: Args, settings: Mapping[str, Setting | OnPolicySetting]) -> None:
+    """Run every seed that has no part yet, and write its part."""
+    todo: list[tuple[str, int, Path]] = []
+    for name in args.families:
+        count = settings[name].seeds if args.seeds is None else args.seeds
+        for seed in range(args.first_seed, args.first_seed + count):
+            part = args.parts / part_name(name, str(seed), settings[name], args.splits)
+            if not part.exists():
+                todo.append((name, seed, part))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    quiet = not console.is_terminal  # without a terminal a bar would be lines and lines
+    with Progress(*columns, *times, console=console, disable=quiet) as progress:
+        bar = progress.add_task("seeds", total=len(todo))
+        for name, seed, part in todo:
+
+            def tell(doing: str, at: str = f"{name}, seed {seed}") -> None:
+                progress.update(bar, description=escape(f"{at}: {doing}"))
+
+            rows = [fill(row) for row in run_seed(name, settings[name], seed, args.splits, tell)]
+            partial = part.with_suffix(".partial")
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
+            os.replace(partial, part)
+            progress.advance(bar)
 
 
 def part_name(
@@ -122,23 +147,22 @@ def settings_hash(setting: Setting | OnPolicySetting, splits: tuple[str, ...]) -
 
 
 def run_seed(
-    name: str, setting: Setting | OnPolicySetting, seed: int, splits: tuple[str, ...]
+    name: str,
+    setting: Setting | OnPolicySetting,
+    seed: int,
+    splits: tuple[str, ...],
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Row]:
-    """All rows of one family and meta-training seed."""
+    """All rows of one family and meta-training seed; `tell` is called with what is done next."""
     family = registry.get(name)
     tasks = Tasks.of(family, splits, setting.tasks)
-    with console.status(f"{name}, seed {seed}") as status:
-
-        def tell(doing: str) -> None:
-            status.update(f"{name}, seed {seed}: {doing}")
-
-        if isinstance(setting, OnPolicySetting):
-            found = on_policy.run(family, setting, tasks, seed, tell)
-        else:
-            found = _run_dynamics(family, setting, tasks, seed, tell)
-        for method, rows in found:
-            console.print(f"{name}, seed {seed}: {method} {_summary(rows)}")
-            yield from rows
+    if isinstance(setting, OnPolicySetting):
+        found = on_policy.run(family, setting, tasks, seed, tell)
+    else:
+        found = _run_dynamics(family, setting, tasks, seed, tell)
+    for method, rows in found:
+        console.print(f"{name}, seed {seed}: {method} {_summary(rows)}")
+        yield from rows
 
 
 def _run_dynamics(
