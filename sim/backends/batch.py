@@ -35,11 +35,18 @@ class Foresight:
         sim: whose lanes.
         plans: tried per lane.
         model: of the copies; None: as the lanes themselves move.
+        believed: tasks of the copies, one per lane; None: what the lanes really are.
     """
 
-    def __init__(self, sim: BatchSim, plans: int, model: mujoco.MjModel | None) -> None:
+    def __init__(
+        self,
+        sim: BatchSim,
+        plans: int,
+        model: mujoco.MjModel | None,
+        believed: list[Task] | None = None,
+    ) -> None:
         self.plans, self._sim = plans, sim
-        tasks = [task for task in sim.tasks for _ in range(plans)]
+        tasks = [task for task in believed or sim.tasks for _ in range(plans)]
         self._copies = BatchSim(sim.family, tasks, unstable="terminate", model=model)
 
     def value(self, actions: np.ndarray) -> np.ndarray:
@@ -102,6 +109,7 @@ class BatchSim:
             the others go on; `raise` also raises UnstableError, once all have stepped, and
             `terminate` logs it and ends the lane's episode in its last sound state.
         model: the family's, with other options; None: as it is.
+        believed: what plans are tried on, one variant per lane; None: on what the lanes are.
     """
 
     def __init__(
@@ -111,7 +119,9 @@ class BatchSim:
         threads: int | None = None,
         unstable: Literal["raise", "terminate"] = "raise",
         model: mujoco.MjModel | None = None,
+        believed: list[Task] | None = None,
     ) -> None:
+        self._believed = believed
         checks.some_tasks(family.name, tasks)
         self.family, self.num_envs, self.unstable = family, len(tasks), unstable
         threads = threads or min(len(os.sched_getaffinity(0)), self.num_envs)
@@ -239,7 +249,7 @@ class BatchSim:
         key = (plans, exact)
         if key not in self._foresight:
             model = None if exact else self.family.foresight_model
-            self._foresight[key] = Foresight(self, plans, model)
+            self._foresight[key] = Foresight(self, plans, model, self._believed)
         return self._foresight[key]
 
     def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:

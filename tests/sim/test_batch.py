@@ -387,6 +387,17 @@ def test_plans_are_tried_on_the_variant_that_a_lane_has_become(family, change):
     assert not np.allclose(sim.foresee(plans), nominal, rtol=1e-6, atol=0)
 
 
+def test_plans_can_be_tried_on_what_a_lane_is_believed_to_be(family, change):
+    rng = np.random.default_rng(0)
+    plans = rng.uniform(-0.3, 0.3, (1, 2, 5, len(family.robot.actions))).astype(np.float32)
+    believing, mistaken = started(family, [{}]), started(family, [{}], believed=[change])
+    right = started(family, [change])
+    right.batch.state[:] = mistaken.batch.state
+    np.testing.assert_array_equal(mistaken.batch.state, believing.batch.state)  # as they are
+    np.testing.assert_array_equal(mistaken.foresee(plans), right.foresee(plans))
+    assert not np.array_equal(mistaken.foresee(plans), believing.foresee(plans))
+
+
 def test_a_plan_that_ends_its_episode_does_not_pay():
     """Where rewards are negative, ending early earns no more than going on."""
 
