@@ -195,6 +195,18 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
             "oracle": Tuned(0.1, 1e-2),
         },
     ),
-    "half_cheetah_vel": OnPolicySetting(HALF_CHEETAH_VEL),
+    "half_cheetah_vel": OnPolicySetting(
+        HALF_CHEETAH_VEL,
+        seeds=10,
+        tuned={
+            "joint": Tuned(0.1, 1e-2),
+            "reptile": Tuned(0.1, 3e-3),
+            "fomaml": Tuned(0.3, 3e-3),
+            "maml": Tuned(0.03, 3e-3),
+            "promp": Tuned(0.3, 3e-3),
+            "rl2": Tuned(0.1, 3e-02),
+            "oracle": Tuned(0.1, 1e-2),
+        },
+    ),
 }
 """Family -> how it is run."""
