@@ -50,6 +50,8 @@ class Condition:
     """Transitions that an adaptation may look at; None: the setting's."""
     fault: bool = False
     """Whether the robot is nominal until it breaks in mid-episode."""
+    noise: int = 0
+    """Which noise the planner draws."""
 
 
 def conditions(
@@ -75,12 +77,20 @@ class _Run:
     faults: dict[int, list[Task]] | None
 
     @classmethod
-    def of(cls, family: TaskFamily, setting: Setting, tasks: Tasks, fault: bool, seed: int) -> _Run:
+    def of(
+        cls,
+        family: TaskFamily,
+        setting: Setting,
+        tasks: Tasks,
+        fault: bool,
+        seed: int,
+        noise: int = 0,
+    ) -> _Run:
         sim = family.make_sim([{}] * len(tasks.tasks) if fault else tasks.tasks)
         sim.reset(seed=90_000 + seed)
         periods = setting.periods + (setting.fault_at if fault else 0)
         faults = {setting.fault_at: tasks.tasks} if fault else None
-        return cls(sim, periods, np.random.default_rng([seed, 99]), faults)
+        return cls(sim, periods, np.random.default_rng([seed, 99 + noise]), faults)
 
 
 def judge(
@@ -93,7 +103,7 @@ def judge(
         adaptation = adapting(trainer, how.k, {"window": window}, how.gated)
         seen = adaptation.config.lookback(trainer.agent.learner.segment)
         data_s = seen * family.robot.control_period_s
-    run = _Run.of(family, setting, tasks, how.fault, seed)
+    run = _Run.of(family, setting, tasks, how.fault, seed, how.noise)
     rollout = drive(
         run.sim,
         trainer.agent,

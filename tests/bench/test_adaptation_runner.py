@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -11,12 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.adaptation import on_policy, report, scores, tune
+from bench.adaptation import noise_floor, on_policy, report, scores, tune
 from bench.adaptation.__main__ import SPLITS, Args, main, merge, part_name, run_seed
 from bench.adaptation.comparison import Arm, Comparison
-from bench.adaptation.judging import Tasks, judge_simulator
+from bench.adaptation.judging import Condition, Tasks, judge, judge_simulator
+from bench.adaptation.methods import experience, scratch
 from bench.adaptation.quick import quickened
-from bench.adaptation.settings import METHODS, SETTINGS, OnPolicySetting, Tuned
+from bench.adaptation.settings import (
+    METHODS,
+    SETTINGS,
+    VERDICT,
+    OnPolicySetting,
+    Setting,
+    Tuned,
+)
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
 from sim import registry
 
@@ -204,3 +213,29 @@ def test_the_simulator_as_oracle_is_judged_as_the_others_are_and_runs():
     assert healthy["episode_return"] > 15, "half a metre per second"
     assert np.isnan(healthy["recovery_s"])
     assert broken["recovery_s"] >= 0
+
+
+def test_the_noise_floor(tmp_path, capsys):
+    args = noise_floor.Args(runs=2, out=tmp_path / "noise.json", quick=True, json=True)
+    assert noise_floor.main(args) == 0
+    rows = pd.DataFrame(json.loads(args.out.read_text())["rows"])
+    assert list(zip(rows.method, rows.split)) == list(itertools.product(VERDICT, SPLITS))
+    assert (rows.runs == 4).all()
+    shares = rows[["worse_by_chance", "worse_by_adapting"]].to_numpy()
+    assert ((shares >= 0) & (shares <= 1)).all()
+    assert json.loads(capsys.readouterr().out)["rows"] == rows.to_dict("records")
+    assert noise_floor.main(noise_floor.Args("point_nav", out=args.out)) == 2
+    assert "'point_nav' has no planner here (these have: arm" in capsys.readouterr().out
+
+
+def test_other_noise_is_another_run_of_the_same_task(quick):
+    family, setting = registry.get("arm"), quickened(SETTINGS["arm"])
+    assert isinstance(setting, Setting)
+    start = scratch(experience(family, setting, 0, lambda _: None))
+    tasks = Tasks.of(family, ("in_range",), 2)
+    one, same, other = (
+        [row["episode_return"] for row in judge(family, setting, start.trainer, tasks, how, 0)]
+        for how in (Condition(0), Condition(0, noise=0), Condition(0, noise=1))
+    )
+    assert one == same
+    assert not set(one) & set(other)
