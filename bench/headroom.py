@@ -44,7 +44,7 @@ class Args:
     """Drive every task by plans of a simulator that knows it, and of some that do not."""
 
     families: tuple[str, ...] = ("arm", "half_cheetah", "ant", "rover")
-    """Families to ask; the others keep their rows in --out."""
+    """Families to ask; the others, and other splits, keep their rows in --out."""
     split: str = "validation"
     """Whose tasks are driven."""
     tasks: int = 16
@@ -61,19 +61,24 @@ class Args:
 
 def main(args: Args) -> int:
     """Run it."""
-    rows = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
+    if args.tasks < 2 or args.periods < 1:
+        console.print("--tasks must be 2 or more and --periods 1 or more", style="red")
+        return 2
     for name in args.families:
         family = registry.get(name)
         if not isinstance(family, MujocoFamily):
             console.print(f"'{name}' has no simulator that can try plans", style="red")
             return 2
-        rows = [row for row in rows if row["family"] != name] + headroom(family, args)
-        text = json.dumps({"about": about(), "rows": rows}, indent=1)
-        args.out.write_text(text + "\n")
+        found = headroom(family, args)
+        # Read late: another process may have written its own meanwhile.
+        rows = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
+        key = (name, args.split)
+        rows = [row for row in rows if (row["family"], row["split"]) != key] + found
+        args.out.write_text(json.dumps({"about": about(), "rows": rows}, indent=1) + "\n")
     if args.json:
-        print(text)
+        print(args.out.read_text())
     else:
-        console.print(_table(rows))
+        console.print(_table(json.loads(args.out.read_text())["rows"]))
     return 0
 
 
@@ -126,6 +131,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         worth = f"{row['worth_of_knowing']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
         table.add_row(
             row["family"],
+            row["split"],
             row["plans_for"],
             f"{row['mean_return']:.4g}",
             f"{row['median_return']:.4g}",

@@ -58,6 +58,12 @@ from sim import registry
 PARTS = Path("runs/adaptation")
 USUAL_OUT = RESULTS / "adaptation.parquet"
 SPLITS = ("in_range", "extrapolated", "held_out")
+LATER: dict[type, dict[str, object]] = {
+    Setting: {"tried_plans": 0},
+    OnPolicySetting: {"outer": "adam", "learn_lr": 0.0},
+}
+"""Fields of training that came after results had been made, and where they change nothing: then
+those results stay those of today's settings."""
 
 
 @dataclass
@@ -117,7 +123,10 @@ def _run_missing(args: Args, settings: Mapping[str, Setting | OnPolicySetting]) 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     quiet = not console.is_terminal  # without a terminal a bar would be lines and lines
-    with Progress(*columns, *times, console=console, disable=quiet) as progress:
+    long_s = 1e9  # a seed takes minutes: all that are done tell how long the others will take
+    with Progress(
+        *columns, *times, console=console, disable=quiet, speed_estimate_period=long_s
+    ) as progress:
         bar = progress.add_task("seeds", total=len(todo))
         for name, seed, part in todo:
 
@@ -142,6 +151,9 @@ def settings_hash(setting: Setting | OnPolicySetting, splits: tuple[str, ...]) -
     """What tells rows of these settings and splits from rows of others."""
     settings = TypeAdapter(type(setting)).dump_python(setting, mode="json")
     settings.pop("seeds")  # how many there are changes none of them
+    for name, nothing in LATER[type(setting)].items():
+        if settings["train"][name] == nothing:
+            del settings["train"][name]
     text = json.dumps([settings, splits], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

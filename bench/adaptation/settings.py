@@ -106,12 +106,13 @@ INNER_LR = (0.02, 0.05, 0.12, 0.25)
 """Inner step sizes that every method is tried with on validation, at its usual epsilon."""
 EPSILON = (1e-3, 2e-3, 8e-3)
 """Outer step sizes that it is then tried with, at the inner step size that was best."""
-ON_POLICY_EPSILON = (1e-3, 3e-3, 1e-2, 3e-2)
-"""Outer step sizes that policy gradients are tried with first, at the usual inner one."""
+ON_POLICY_EPSILON = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+"""Outer step sizes of policy gradients, tried first at the usual inner one: those in the middle,
+and an outermost one where the one beside it is the best so far."""
 ON_POLICY_INNER_LR = (0.03, 0.3)
 """Inner step sizes that they are then tried with, at the outer one that was best."""
-NO_INNER_LR = {"rl2": (3e-4, 1e-1), "oracle": (3e-4, 1e-1)}
-"""Who takes no inner step is tried with further outer ones instead: as many trials for all."""
+NO_INNER_LR = ("rl2", "oracle")
+"""Who takes no inner step is tried with all outer ones instead: as many trials."""
 ADAPTATION = AdaptationConfig(
     inner_steps=10,
     inner_lr=0.05,

@@ -15,8 +15,6 @@ class Interrupt:
     """
 
     asked = False
-    dropped = False
-    """Whether what was under way was broken off, by a KeyboardInterrupt."""
 
     def __init__(self, droppable: Callable[[], bool] = lambda: False) -> None:
         self._droppable = droppable
@@ -32,5 +30,4 @@ class Interrupt:
         self.asked = True
         signal.signal(signal.SIGINT, self._before)
         if self._droppable():
-            self.dropped = True
             raise KeyboardInterrupt

@@ -187,8 +187,10 @@ def _run(trainer: Trainable, checkpoint: Path, validation: Validation | None) ->
                 if time.monotonic() - saved_s > SAVE_PERIOD_S:
                     trainer.save(checkpoint)
                     saved_s = time.monotonic()
+                if interrupt.asked:  # in the meantime: what comes next may be a long round
+                    return False
         except KeyboardInterrupt:
-            if not interrupt.dropped:
+            if not trainer.droppable.dropped:
                 raise
             return False
     return True

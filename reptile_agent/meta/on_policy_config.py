@@ -40,11 +40,16 @@ class OnPolicyConfig:
     """Optimizer of the inner loop; advantages are normalised, so gradients need no clip."""
     lr_scale: dict[str, float] = field(default_factory=dict)
     """Factor on the inner step size by prefix of the parameter's name, such as value:0.5."""
+    outer: Literal["sgd", "adam"] = "adam"
+    """Outer optimizer; sgd with reptile is params + epsilon * mean(adapted - params)."""
+    learn_lr: float = 0.0
+    """Outer step size of the logarithms of the inner step sizes, one per parameter (Meta-SGD,
+    arXiv 1707.09835); 0 leaves them at inner_lr times lr_scale."""
     outer_steps: int = 5
     """Outer steps on the same episodes (E), of promp, rl2, joint and oracle, whose objective is
     clipped; the others take one."""
     epsilon: float = 1e-3
-    """Outer step size (Adam). Who takes one outer step per iteration wants one about 5 times as
+    """Outer step size. Who takes one outer step per iteration wants one about 5 times as
     large."""
     epsilon_schedule: Schedule = "linear"
     """How epsilon falls over the run."""
@@ -98,6 +103,11 @@ class OnPolicyConfig:
             )
         if self.has_inner_loop and self.inner_steps < 1:
             raise ValueError(f"{self.algorithm} needs inner_steps of 1 or more; joint needs none")
+        if self.learn_lr < 0 or (self.learn_lr > 0 and not self.has_inner_loop):
+            raise ValueError(
+                f"learn_lr must be 0 or more, and 0 with {self.algorithm} if that takes no inner "
+                f"steps; got {self.learn_lr}"
+            )
         per_task = self.episodes * (self.inner_steps + 1)
         if self.algorithm == "rl2" and per_task % self.trial_episodes:
             raise ValueError(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from reptile_agent.meta.inner_loop import step_sizes
 from reptile_agent.meta.learner import stack
 from reptile_agent.meta.on_policy import adapt_on_policy, sample
 from reptile_agent.task import Task
@@ -76,7 +75,7 @@ def evaluate_on_policy(
             learner,
             config.inner,
             params if trainer.own else stack(params, len(tasks)),
-            step_sizes(params, config.inner_lr, config.lr_scale),
+            trainer.lr,
             rounds - 1,
             config.sampling,
             rng,

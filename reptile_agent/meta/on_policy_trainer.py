@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from reptile_agent.meta import checkpoint
 from reptile_agent.meta.algorithms import Direction, maml, ppo, promp, reptile, rl2
+from reptile_agent.meta.algorithms.step_sizes import from_log, to_log
 from reptile_agent.meta.droppable import Droppable
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
@@ -57,6 +58,8 @@ class OnPolicyState:
     """Weight of promp's penalty at each inner step, [k]."""
     learner: PolicyLearner | None = None
     params: Params | None = None
+    log_lr: Params | None = None
+    """Logarithms of the inner step sizes, where they are learned."""
     outer: torch.optim.Optimizer | None = None
 
 
@@ -105,6 +108,13 @@ class OnPolicyTrainer:
         return {name: value.detach() for name, value in self._params.items()}
 
     @property
+    def lr(self) -> Params:
+        """Inner step sizes as they stand."""
+        if self.state.log_lr is not None:
+            return from_log({name: v.detach() for name, v in self.state.log_lr.items()})
+        return step_sizes(self.params, self.config.inner_lr, self.config.lr_scale)
+
+    @property
     def learner(self) -> PolicyLearner:
         """Of the policy.
 
@@ -143,8 +153,7 @@ class OnPolicyTrainer:
         """
         some = self.tasks if self.own else self.family.splits()["validation"][:tasks]
         k, episodes = self.config.inner_steps, self.config.episodes
-        with self.droppable:
-            (found,) = evaluate_on_policy(self, some, [k], episodes)
+        (found,) = evaluate_on_policy(self, some, [k], episodes)
         return -float(found.episode_return.mean()) / self.config.sampling.episode_steps
 
     def save(self, path: Path) -> None:
@@ -154,9 +163,12 @@ class OnPolicyTrainer:
             n = state.learner.normaliser
             arrays |= {f"normaliser.{f.name}": getattr(n, f.name) for f in fields(n)}
             arrays |= {f"params.{name}": value.numpy() for name, value in self.params.items()}
+        for name, value in (state.log_lr or {}).items():
+            arrays[f"log_lr.{name}"] = value.detach().numpy()
         if state.outer is not None:
             for i, moments in state.outer.state_dict()["state"].items():
-                arrays |= {f"outer.{i}.{name}": value.numpy() for name, value in moments.items()}
+                found = {name: value for name, value in moments.items() if value is not None}
+                arrays |= {f"outer.{i}.{name}": value.numpy() for name, value in found.items()}
         progress = {
             "kind": ON_POLICY,
             "family": self.family.name,
@@ -179,6 +191,8 @@ class OnPolicyTrainer:
             trainer._build(OnPolicyNormaliser(**parts["normaliser"]))
             for name, value in trainer._params.items():
                 value.data.copy_(torch.from_numpy(parts["params"][name]))
+            for name, value in (trainer.state.log_lr or {}).items():
+                value.data.copy_(torch.from_numpy(parts["log_lr"][name]))
             restore_moments(trainer._outer, parts.get("outer", {}))
         return trainer
 
@@ -222,7 +236,12 @@ class OnPolicyTrainer:
         if self.own:
             fresh = {name: value.clone() for name, value in stack(fresh, len(self.tasks)).items()}
         state.params = {name: value.requires_grad_() for name, value in fresh.items()}
-        state.outer = torch.optim.Adam(state.params.values(), lr=self.config.epsilon)
+        groups = [{"params": list(state.params.values())}]
+        if self.config.learn_lr > 0:
+            state.log_lr = {n: v.requires_grad_() for n, v in to_log(self.lr).items()}
+            groups.append({"params": list(state.log_lr.values())})
+        kind = torch.optim.Adam if self.config.outer == "adam" else torch.optim.SGD
+        state.outer = kind(groups, lr=self.config.epsilon)
 
     def _choose(self) -> list[Task]:
         """Tasks of this iteration."""
@@ -248,7 +267,7 @@ class OnPolicyTrainer:
         for _ in range(config.outer_steps if config.clipped else 1):
             found = self._direction(batches)
             self._check(found, batches)
-            self._step(found.towards)
+            self._step(found)
         for name, value in found.info.items():
             self.log(f"meta/{name}", float(value.mean()), self.state.iteration)
         for step, experience in enumerate(rounds):
@@ -274,7 +293,7 @@ class OnPolicyTrainer:
             self.learner,
             config.inner,
             stack(start, len(tasks)),
-            step_sizes(start, config.inner_lr, config.lr_scale),
+            self.lr,
             config.inner_steps,
             config.sampling,
             rng,
@@ -288,16 +307,17 @@ class OnPolicyTrainer:
                 return rl2.direction(learner, start, batches[0], config.clip)
             return ppo.direction(learner, start, batches[0], config.clip, own=self.own)
         support, query = stacked(batches[:-1]), stacked(batches[-1:])
-        lr = step_sizes(start, config.inner_lr, config.lr_scale)
-        common = (learner, config.inner, start, support, query, lr)
+        common = (learner, config.inner, start, support, query, self.lr)
+        learned = config.learn_lr > 0
         match config.algorithm:
             case "promp":
                 eta = torch.from_numpy(self.state.eta.astype(np.float32))
-                return promp.direction(*common, clip=config.clip, eta=eta)
+                return promp.direction(*common, clip=config.clip, eta=eta, learn_lr=learned)
             case "reptile":
-                return reptile.direction(*common)
+                return reptile.direction(*common, learn_lr=learned)
             case _:
-                return maml.direction(*common, order=2 if config.algorithm == "maml" else 1)
+                order = 2 if config.algorithm == "maml" else 1
+                return maml.direction(*common, order=order, learn_lr=learned)
 
     def _check(self, found: Direction, batches: list[TensorBatch]) -> None:
         """Refuse to go on with what is no number.
@@ -305,7 +325,7 @@ class OnPolicyTrainer:
         Raises:
             LossNotFinite: a loss or a gradient is not finite.
         """
-        values = {**found.info, **found.towards}
+        values = {**found.info, **found.towards, **(found.log_lr or {})}
         wrong = [name for name, value in values.items() if not value.isfinite().all()]
         if wrong:
             batch = {f"{i}.{n}": v.numpy() for i, b in enumerate(batches) for n, v in b.items()}
@@ -313,14 +333,16 @@ class OnPolicyTrainer:
             what = f"{self.config.algorithm}'s {wrong[0]} at iteration {self.state.iteration}"
             raise LossNotFinite(what, batch | params)
 
-    def _step(self, towards: Params) -> None:
+    def _step(self, found: Direction) -> None:
         """One outer step."""
         config, outer = self.config, self._outer
-        done_share = (self.state.iteration - 1) / config.iterations
-        for group in outer.param_groups:
-            group["lr"] = config.epsilon * schedule(config.epsilon_schedule, done_share)
+        left = schedule(config.epsilon_schedule, (self.state.iteration - 1) / config.iterations)
+        for group, size in zip(outer.param_groups, (config.epsilon, config.learn_lr)):
+            group["lr"] = size * left
         for name, value in self._params.items():
-            value.grad = towards[name]
+            value.grad = found.towards[name]
+        for name, value in (self.state.log_lr or {}).items():
+            value.grad = (found.log_lr or {})[name]
         if not self.own:  # one long gradient among the oracles must not shorten the others
             torch.nn.utils.clip_grad_norm_(self._params.values(), config.outer_clip_norm)
         outer.step()

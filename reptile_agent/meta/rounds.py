@@ -10,9 +10,24 @@ from reptile_agent.meta.guide import PLANS, guide
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.planner import PlannerConfig
 from reptile_agent.meta.train_config import TrainConfig
-from reptile_agent.meta.tried_plans import TriedPlans
+from reptile_agent.meta.tried_plans import TriedPlans, foreseeing
 from reptile_agent.task import Task, TaskFamily
 from reptile_agent.transition import Batch
+
+
+def check_plans(family: TaskFamily, config: TrainConfig, tasks: list[Task]) -> None:
+    """Refuse a run whose plans nobody could try, before it begins.
+
+    Raises:
+        ValueError: the simulator cannot try plans, or they hold no segment.
+    """
+    if config.guided_rounds or config.tried_plans:
+        foreseeing(family.make_sim(tasks[:1]))
+    if config.tried_plans and config.model.segment > family.plan_horizon:
+        raise ValueError(
+            f"tried_plans: plans of '{family.name}' are {family.plan_horizon} periods long and "
+            f"hold no segment of model.segment = {config.model.segment}"
+        )
 
 
 def run_round(
@@ -20,7 +35,7 @@ def run_round(
     config: TrainConfig,
     tasks: list[Task],
     number: int,
-    rng: np.random.Generator,
+    rngs: tuple[np.random.Generator, np.random.Generator],
     driving: tuple[Agent, Params] | None,
 ) -> tuple[Rollout, Batch | None]:
     """What the robots do in a round, and segments of what else the simulator tried, if anything.
@@ -30,13 +45,13 @@ def run_round(
         config: of the run.
         tasks: one lane each.
         number: of the round, from 0.
-        rng: of all noise.
+        rngs: of all noise of what the robots do, and of what is tried beside it.
         driving: agent and start, for rounds that are neither excited nor guided.
 
     Raises:
         ValueError: nothing drives yet, or the simulator cannot try plans.
     """
-    sim, steps = family.make_sim(tasks), config.round_steps
+    sim, steps, (rng, tries) = family.make_sim(tasks), config.round_steps, rngs
     sim.reset(seed=config.seed * 1000 + number)
     if number == 0:
         sigma = family.plan_noise
@@ -45,7 +60,7 @@ def run_round(
     if config.tried_plans:
         planner = PlannerConfig(family.plan_horizon, tuple(family.plan_noise))
         plans, segment = config.tried_plans, config.model.segment
-        tried = TriedPlans(sim, family.robot, planner, plans, segment, rng.spawn(1)[0])
+        tried = TriedPlans(sim, family.robot, planner, plans, segment, tries)
     if number <= config.guided_rounds:
         rollout = guide(sim, family, steps, rng, config.explore, tried=tried)
     elif driving is not None:

@@ -36,8 +36,8 @@ class TrainConfig(AgentConfig):
     agent drives: for robots that no half-learned model makes move."""
     tried_plans: int = 0
     """Learner dynamics: noisy plans per task and control period, in all rounds but the first, that
-    the simulator carries out on the side; half of what the model is fitted to are segments of them.
-    A robot carries out one plan in a hundred that its model is asked about."""
+    the simulator carries out on the side; the model is fitted to about as much of them as of what
+    robots did, which is one plan in a hundred that it is asked about."""
     excitation: float = 1.5
     """Noise of the first round, in units of the family's plan_noise."""
     explore: float = 0.5

@@ -31,17 +31,17 @@ from reptile_agent.meta.learners.temporal_difference import TARGET
 from reptile_agent.meta.online import OnlineAdaptation, minibatches, to_tensors
 from reptile_agent.meta.priorities import Priorities, draw
 from reptile_agent.meta.recorded import RecordedLanes, recorded_lanes
-from reptile_agent.meta.rounds import run_round, simulated_periods
+from reptile_agent.meta.rounds import check_plans, run_round, simulated_periods
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.train_state import TrainState, restore_moments
-from reptile_agent.meta.tried_plans import all_rows, drawn, foreseeing, joined
+from reptile_agent.meta.tried_plans import all_rows, drawn, joined
 from reptile_agent.replay import Replay
 from reptile_agent.task import TaskFamily, objective_of
 from reptile_agent.transition import Batch
 
 Log = Callable[[str, float, int], None]
 """Called with (metric name, value, step)."""
-EXCITE, DRIVE, FIT, META, REHEARSAL, VALIDATE = range(6)  # purposes of random generators
+EXCITE, DRIVE, FIT, META, REHEARSAL, VALIDATE, TRY = range(7)  # purposes of random generators
 DIRECTIONS = {
     "reptile": reptile.direction,
     "fomaml": partial(maml.direction, order=1),
@@ -76,8 +76,7 @@ class Trainer:
         self._tasks = split[: config.tasks]
         blank = family.robot.reward_signals.values()
         objective_of(family)(*(torch.zeros(len(s)) for s in blank))  # one that has none says so now
-        if config.guided_rounds or config.tried_plans:
-            foreseeing(family.make_sim(self._tasks[:1]))
+        check_plans(family, config, self._tasks)
         self._adapt: Adapt = CompiledAdaptation() if config.compiled else adapt_tasks
         self._rounds = 1 if config.algorithm == "scratch" else config.rounds
         self.state = TrainState()
@@ -157,8 +156,7 @@ class Trainer:
         sim = self.family.make_sim(self.family.splits()["validation"][:tasks])
         sim.reset(seed=self.config.seed)
         rng = np.random.default_rng([self.config.seed, VALIDATE])
-        with self.droppable:
-            rollout = drive(sim, self.agent, self.params, steps, rng, adaptation=self.online())
+        rollout = drive(sim, self.agent, self.params, steps, rng, adaptation=self.online())
         return -float(rollout.reward[:, steps // 2 :].mean())
 
     def save(self, path: Path) -> None:
@@ -258,10 +256,10 @@ class Trainer:
     def _gather(self) -> None:
         """One round of experience; the first one also fixes normalisers and networks."""
         config, state, recorded = self.config, self.state, self._recorded
-        rng = self._rng(DRIVE if state.round else EXCITE)
+        rngs = self._rng(DRIVE if state.round else EXCITE), self._rng(TRY)
+        own = (self.agent, self.params) if state.round else None
         with self.droppable:
-            own = (self.agent, self.params) if state.round else None
-            rollout, tried = run_round(self.family, config, self._tasks, state.round, rng, own)
+            rollout, tried = run_round(self.family, config, self._tasks, state.round, rngs, own)
         self.log("collect/tracking_error", float(rollout.tracking_error.mean()), state.round)
         self.log("collect/reward", float(rollout.reward.mean()), state.round)
         if recorded is not None:
@@ -306,9 +304,10 @@ class Trainer:
         config, learner, priorities = self.config, self.agent.learner, self.state.priorities
         rng, per_task = self._rng(FIT), max(1, config.fit_batch // self._replay.lanes)
         tried = self.state.tried
-        lived = per_task if tried is None else -(-per_task // 2)
+        lived = per_task if tried is None else max(1, per_task // 2)
         found, age = draw(self._replay, learner, rng, lived, priorities)
-        rows = all_rows([found] if tried is None else [found, drawn(tried, rng, lived)])
+        others = [] if tried is None else [drawn(tried, rng, max(1, per_task - lived))]
+        rows = all_rows([found, *others])
         batches = to_tensors(learner.inputs(rows, rng, self.done_iterations))
         if priorities is not None:
             flat = {name: value[0, 0, : age.size] for name, value in batches.items()}

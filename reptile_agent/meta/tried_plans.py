@@ -37,11 +37,11 @@ class TriedPlans:
         robot: what is driven.
         config: how the planner varies its plans.
         plans: tried per lane and control period.
-        segment: consecutive transitions that are remembered of each.
+        segment: consecutive transitions that are remembered of each, at most `config.horizon`.
         rng: of the plans' noise and of the places that segments are taken from.
 
     Raises:
-        ValueError: the simulator cannot try plans, or plans are shorter than a segment.
+        ValueError: the simulator cannot try plans.
     """
 
     def __init__(
@@ -53,8 +53,6 @@ class TriedPlans:
         segment: int,
         rng: np.random.Generator,
     ) -> None:
-        if segment > config.horizon:
-            raise ValueError(f"plans of {config.horizon} periods hold no segment of {segment}")
         self._sim, self._plans, self._segment, self._rng = foreseeing(sim), plans, segment, rng
         self._colour, self._noise = config.colour(), np.array(config.noise)
         self._low, self._high = limits(robot.actions)

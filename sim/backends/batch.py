@@ -35,7 +35,7 @@ class Foresight:
         sim: whose lanes.
         plans: tried per lane.
         model: of the copies; None: as the lanes themselves move.
-        believed: tasks of the copies, one per lane; None: what the lanes really are.
+        tasks: of the copies, one per lane.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Foresight:
         sim: BatchSim,
         plans: int,
         model: mujoco.MjModel | None,
-        believed: list[Task] | None = None,
+        tasks: list[Task],
     ) -> None:
         self.plans, self._sim = plans, sim
-        tasks = [task for task in believed or sim.tasks for _ in range(plans)]
-        self._copies = BatchSim(sim.family, tasks, unstable="terminate", model=model)
+        each = [task for task in tasks for _ in range(plans)]
+        self._copies = BatchSim(sim.family, each, unstable="terminate", model=model)
 
     def value(self, actions: np.ndarray) -> np.ndarray:
         """See `BatchSim.foresee`.
@@ -109,7 +109,7 @@ class BatchSim:
             the others go on; `raise` also raises UnstableError, once all have stepped, and
             `terminate` logs it and ends the lane's episode in its last sound state.
         model: the family's, with other options; None: as it is.
-        believed: what plans are tried on, one variant per lane; None: on what the lanes are.
+        believed: what `foresee` tries plans on, one variant per lane; None: on what the lanes are.
     """
 
     def __init__(
@@ -121,8 +121,10 @@ class BatchSim:
         model: mujoco.MjModel | None = None,
         believed: list[Task] | None = None,
     ) -> None:
-        self._believed = believed
         checks.some_tasks(family.name, tasks)
+        if believed is not None:
+            checks.a_task_per_lane(believed, len(tasks))
+        self._believed = believed
         self.family, self.num_envs, self.unstable = family, len(tasks), unstable
         threads = threads or min(len(os.sched_getaffinity(0)), self.num_envs)
         self.batch = batch.Batch(model or family.model, self.num_envs, threads)
@@ -249,7 +251,8 @@ class BatchSim:
         key = (plans, exact)
         if key not in self._foresight:
             model = None if exact else self.family.foresight_model
-            self._foresight[key] = Foresight(self, plans, model, self._believed)
+            tasks = self.tasks if exact or self._believed is None else self._believed
+            self._foresight[key] = Foresight(self, plans, model, tasks)
         return self._foresight[key]
 
     def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:

@@ -20,12 +20,14 @@ from bench.adaptation.methods import experience, scratch
 from bench.adaptation.quick import quickened
 from bench.adaptation.settings import (
     METHODS,
+    ON_POLICY_EPSILON,
     SETTINGS,
     VERDICT,
     OnPolicySetting,
     Setting,
     Tuned,
 )
+from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
 from sim import registry
 
@@ -85,6 +87,25 @@ def test_a_part_of_other_settings_or_splits_is_left(quick):
     )
     assert len({name, *others}) == 4
     assert not list(quick.parts.glob(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "later"),
+    [
+        ("arm", {"tried_plans": 1}),
+        ("point_nav", {"outer": "sgd"}),
+        ("point_nav", {"learn_lr": 0.1}),
+    ],
+)
+def test_fields_that_came_later_void_nothing_while_they_change_nothing(name, later):
+    """The hash is that of the results on file, which are older, and another once they are used."""
+    metadata = pq.read_schema(report.RESULTS / "adaptation.parquet").metadata
+    before = json.loads(metadata[b"settings"])[name]
+    setting = SETTINGS[name]
+    assert part_name(name, "0", setting, SPLITS) == f"{name}-0-{before}.parquet"
+    used = dataclasses.replace(setting.train, **later)
+    changed = dataclasses.replace(setting, train=used)
+    assert part_name(name, "0", changed, SPLITS) != part_name(name, "0", setting, SPLITS)
 
 
 def test_rows_that_are_done_are_not_made_again_and_others_are_the_same(quick, tmp_path, rows):
@@ -178,20 +199,42 @@ def test_what_does_not_exist_is_not_tuned(family, method, message, tmp_path, cap
     assert not args.out.exists()
 
 
-def test_every_method_of_policy_gradients_gets_as_many_trials(tmp_path):
+def test_every_method_of_policy_gradients_gets_as_many_trials(tmp_path, monkeypatch):
+    """All runs come to the same: six, and one more where the best is an edge."""
     args = tune.Args(families=("point_nav",), out=tmp_path / "trials.json", quick=True)
     assert tune.main(args) == 0
     trials = pd.DataFrame(json.loads(args.out.read_text())["point_nav"])
     assert set(trials.method) == set(on_policy.TUNED)
-    assert set(trials.groupby("method").size()) == {6}
     assert not trials.duplicated(["method", "inner_lr", "epsilon"]).any()
-    joint = trials[trials.method == "joint"]
-    best = joint[joint.inner_lr == 0.1].set_index("epsilon")["mean"].idxmax()
-    assert set(joint[joint.inner_lr != 0.1].epsilon) == {best}
+    for method, of in trials.groupby("method"):
+        outer = of[of.inner_lr == 0.1].set_index("epsilon")["mean"]
+        if method in ("rl2", "oracle"):
+            assert set(outer.index) == set(ON_POLICY_EPSILON)
+            continue
+        between = outer[list(ON_POLICY_EPSILON[1:-1])]
+        edge = between.idxmax() in (1e-3, 3e-2)
+        assert len(outer) == 4 + edge
+        assert set(of[of.inner_lr != 0.1].epsilon) == {outer.idxmax()}
+        assert len(of) == 6 + edge
     # Tuning again replaces the trials of what was tuned again, and nothing else.
     again = dataclasses.replace(args, methods=("joint",))
     assert tune.main(again) == 0
     assert len(json.loads(args.out.read_text())["point_nav"]) == len(trials)
+
+
+def test_a_trial_whose_loss_is_no_number_is_the_worst(capsys):
+    def returns(tuned):
+        if tuned.epsilon > 1:
+            raise LossNotFinite("a loss", {})
+        return [float("nan")] if tuned.epsilon == 1 else [-1e9]
+
+    trials = tune.Trials("arm", "joint", returns)
+    sizes = [Tuned(0.1, 2.0), Tuned(0.1, 1.0), Tuned(0.1, 0.5)]
+    assert trials.best(sizes) == sizes[2]
+    assert trials.best([*sizes, Tuned(0.1, 3.0)]) == sizes[2]
+    assert trials.found[0]["mean"] is None
+    assert len(trials.found) == 4, "none is tried twice"
+    assert "a loss" in capsys.readouterr().out
 
 
 def test_tuned_step_sizes_are_trained_with():
@@ -215,14 +258,22 @@ def test_the_simulator_as_oracle_is_judged_as_the_others_are_and_runs():
     assert broken["recovery_s"] >= 0
 
 
-def test_the_noise_floor(tmp_path, capsys):
+def test_the_noise_floor(tmp_path, capsys, monkeypatch):
+    """Every second run loses a tenth by chance, every one by adapting, none with the same noise."""
+
+    def returns(setting, start, tasks, k, run, noise):
+        lost = 1.0 if noise and (k or run == 0) else 0.0
+        return [10.0 - lost] * len(tasks.tasks)
+
+    monkeypatch.setattr(noise_floor, "_returns", returns)
     args = noise_floor.Args(runs=2, out=tmp_path / "noise.json", quick=True, json=True)
     assert noise_floor.main(args) == 0
     rows = pd.DataFrame(json.loads(args.out.read_text())["rows"])
     assert list(zip(rows.method, rows.split)) == list(itertools.product(VERDICT, SPLITS))
     assert (rows.runs == 4).all()
-    shares = rows[["worse_by_chance", "worse_by_adapting"]].to_numpy()
-    assert ((shares >= 0) & (shares <= 1)).all()
+    assert (rows.worse_by_chance == 0.5).all()
+    assert (rows.worse_by_adapting == 1.0).all()
+    assert (rows.worse_by_adapting_same_noise == 0.0).all()
     assert json.loads(capsys.readouterr().out)["rows"] == rows.to_dict("records")
     assert noise_floor.main(noise_floor.Args("point_nav", out=args.out)) == 2
     assert "'point_nav' has no planner here (these have: arm" in capsys.readouterr().out

@@ -44,6 +44,16 @@ def test_every_task_is_taken_for_another():
     assert found["nominal"] == [{}, {}, {}]
 
 
+def test_other_splits_keep_their_rows_and_one_task_is_too_few(args, capsys):
+    for split in ("validation", "in_range", "validation"):
+        short = dataclasses.replace(args, split=split, periods=12, tasks=2)
+        assert main(short) == 0
+    rows = json.loads(args.out.read_text())["rows"]
+    assert [row["split"] for row in rows] == ["in_range"] * 3 + ["validation"] * 3
+    assert main(dataclasses.replace(args, tasks=1)) == 2
+    assert "--tasks must be 2 or more" in capsys.readouterr().out
+
+
 def test_what_cannot_try_plans_is_refused(args, capsys):
     name = "gymnasium:Pendulum-v1"
     assert main(dataclasses.replace(args, families=(name,))) == 2

@@ -20,6 +20,7 @@ from reptile_agent.meta.on_policy_trainer import OnPolicyTrainer
 from sim.families.point_nav import PointNav
 
 ALGORITHMS = ["promp", "maml", "fomaml", "reptile", "rl2", "joint", "oracle", "scratch"]
+LEARNS_LR = ["promp", "maml", "fomaml", "reptile"]
 TINY = OnPolicyConfig(
     iterations=4,
     meta_batch=3,
@@ -42,9 +43,16 @@ def same(one: OnPolicyTrainer, two: OnPolicyTrainer) -> bool:
     return all(torch.equal(value, two.params[name]) for name, value in one.params.items())
 
 
-@pytest.fixture(params=ALGORITHMS)
+@pytest.fixture(
+    params=[
+        *({"algorithm": name} for name in ALGORITHMS),
+        *({"algorithm": name, "learn_lr": 0.1} for name in LEARNS_LR),
+        {"algorithm": "reptile", "outer": "sgd", "epsilon": 0.3},
+    ],
+    ids=lambda changes: ", ".join(map(str, changes.values())),
+)
 def config(request) -> OnPolicyConfig:
-    return dataclasses.replace(TINY, algorithm=request.param)
+    return dataclasses.replace(TINY, **request.param)
 
 
 def test_a_run_is_as_long_as_announced_finite_and_logged(config):
@@ -81,6 +89,74 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, yields):
     whole = trained(config)
     assert same(resumed, whole)
     np.testing.assert_array_equal(resumed.state.eta, whole.state.eta)
+
+
+def test_episodes_that_are_broken_off_leave_the_run_as_it_was(config, tmp_path, monkeypatch):
+    if config.algorithm == "scratch":
+        return  # it gathers nothing but what it measures
+    path, trainer = tmp_path / "checkpoint.safetensors", OnPolicyTrainer(Targets(), config)
+    for _, _ in zip(range(2), trainer.run()):
+        pass
+    step, seen = TargetSim.step, []
+
+    def interrupted(sim, action):
+        seen.append(bool(trainer.droppable))
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+        return step(sim, action)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TargetSim, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(trainer.run())
+    assert seen == [True] * 7
+    assert trainer.droppable.dropped
+    trainer.save(path)
+    resumed = OnPolicyTrainer.resume(Targets(), path)
+    for _ in resumed.run():
+        pass
+    assert same(resumed, trained(config))
+
+
+@pytest.mark.parametrize("algorithm", LEARNS_LR)
+def test_step_sizes_are_learned_saved_and_taken_in_evaluation(algorithm, tmp_path):
+    config = dataclasses.replace(TINY, algorithm=algorithm, learn_lr=0.5, iterations=8)
+    trainer, path = trained(config), tmp_path / "checkpoint.safetensors"
+    learned = {name: float(value) for name, value in trainer.lr.items()}
+    assert all(value > 0 for value in learned.values())
+    assert len({round(value / config.inner_lr, 2) for value in learned.values()}) > 2
+    trainer.save(path)
+    resumed = OnPolicyTrainer.resume(Targets(), path)
+    assert {name: float(value) for name, value in resumed.lr.items()} == learned
+
+    def adapted_return() -> float:
+        tasks = Targets().splits()["validation"]
+        (found,) = evaluate_on_policy(resumed, tasks, [2], 8)
+        return float(found.episode_return.mean())
+
+    theirs = adapted_return()
+    resumed.state.log_lr = None  # as if they were those of the configuration again
+    assert adapted_return() != theirs
+
+
+def test_reptile_with_sgd_is_the_papers_update():
+    """params + epsilon * mean(adapted - params), where nothing is clipped."""
+    usual = dataclasses.replace(
+        TINY, algorithm="reptile", outer="sgd", epsilon=0.25, outer_clip_norm=1e9, iterations=1
+    )
+    whole, half = trained(usual), trained(dataclasses.replace(usual, epsilon=0.125))
+    start = trained(dataclasses.replace(usual, algorithm="scratch"))
+    for name, value in start.params.items():
+        moved, less = whole.params[name] - value, half.params[name] - value
+        torch.testing.assert_close(moved, 2 * less, atol=1e-6, rtol=1e-4)
+    assert any((whole.params[name] != value).any() for name, value in start.params.items())
+
+
+@pytest.mark.parametrize(("algorithm", "learn_lr"), [("joint", 0.1), ("rl2", 0.1), ("maml", -0.1)])
+def test_step_sizes_that_cannot_be_learned_are_refused(algorithm, learn_lr):
+    config = dataclasses.replace(TINY, algorithm=algorithm, learn_lr=learn_lr)
+    with pytest.raises(ValueError, match=f"learn_lr must be 0 or more.*got {learn_lr}"):
+        OnPolicyTrainer(Targets(), config)
 
 
 def test_on_a_simulated_robot_too_it_goes_on_to_the_same_bits(tmp_path):

@@ -237,6 +237,7 @@ def test_a_round_that_is_broken_off_leaves_the_run_as_it_was(
             advanced(trainer, WHOLE)
     assert seen == [True] * 10
     assert not trainer.droppable
+    assert trainer.droppable.dropped
     trainer.save(path)
     resumed = advanced(Trainer.resume(family, path), WHOLE)
     assert same(snapshot(resumed), reptile)

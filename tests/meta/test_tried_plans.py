@@ -11,7 +11,7 @@ import torch
 from test_guide import TINY
 from toy import SIGMA, Foreseeing, ForeseeingToy, Toy, ToySim
 
-from reptile_agent.meta.guide import PLANS, guide
+from reptile_agent.meta.guide import PLANS
 from reptile_agent.meta.planner import PlannerConfig
 from reptile_agent.meta.rounds import run_round
 from reptile_agent.meta.trainer import Trainer
@@ -79,15 +79,27 @@ def test_segments_in_which_an_episode_ends_weigh_nothing(robot):
     assert (found["weight"][np.abs(found["next_obs"][..., 1]).max(axis=2) < 0.5] == 1).all()
 
 
-def test_the_robots_do_the_same_whatever_is_tried_beside_them(robot):
-    sim = ForeseeingToy()
-    alone = guide(sim, Toy(robot), 20, np.random.default_rng(0))
-    sim.reset(seed=0)
-    tried = TriedPlans(sim, robot, PlannerConfig(4, SIGMA), 3, 2, np.random.default_rng(7))
-    beside = guide(sim, Toy(robot), 20, np.random.default_rng(0), tried=tried)
-    np.testing.assert_array_equal(beside.action, alone.action)
-    np.testing.assert_array_equal(beside.next_obs, alone.next_obs)
-    assert tried.segments()["obs"].shape == (3, 60, 2)
+@pytest.mark.parametrize("guided", [0, 1])
+def test_the_robots_do_the_same_whatever_is_tried_beside_them(robot, guided):
+    """In a round that is driven, and in one that the simulator plans."""
+    alone, beside = (
+        dataclasses.replace(TRYING, guided_rounds=guided, rounds=2, tried_plans=plans)
+        for plans in (0, 3)
+    )
+    trainer = Trainer(Foreseeing(robot), alone)
+    for _ in trainer.run():
+        pass
+    driving, tasks = (trainer.agent, trainer.params), [{"gain": 0.3}, {"gain": 0.1}]
+
+    def go(config):
+        rngs = np.random.default_rng(0), np.random.default_rng(1)
+        return run_round(Foreseeing(robot), config, tasks, 1, rngs, driving)
+
+    (one, nothing), (two, tried) = go(alone), go(beside)
+    np.testing.assert_array_equal(two.action, one.action)
+    np.testing.assert_array_equal(two.next_obs, one.next_obs)
+    assert nothing is None
+    assert tried["obs"].shape == (2, 3 * alone.round_steps, 2)
 
 
 def test_all_rounds_but_the_first_try_plans_and_count_them(robot):
@@ -129,8 +141,9 @@ def test_what_cannot_try_plans_is_refused_before_it_begins(robot):
         Trainer(Toy(robot), TRYING)
     with pytest.raises(ValueError, match="ToySim cannot try plans"):
         TriedPlans(ToySim(), robot, CONFIG, 1, SEGMENT, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="plans of 2 periods hold no segment of 3"):
-        TriedPlans(ForeseeingToy(), robot, PlannerConfig(2, SIGMA), 1, 3, np.random.default_rng(0))
+    longer = dataclasses.replace(TRYING.model, segment=Toy.plan_horizon + 1)
+    with pytest.raises(ValueError, match=r"periods long and hold no segment of model.segment = 5"):
+        Trainer(Foreseeing(robot), dataclasses.replace(TRYING, model=longer))
 
 
 @pytest.mark.parametrize(("plans", "learner"), [(-1, "dynamics"), (2, "model_policy")])
@@ -143,8 +156,9 @@ def test_settings_that_make_no_sense_are_refused(robot, plans, learner):
 
 
 def test_a_driven_round_needs_a_driver(robot):
+    rngs = np.random.default_rng(0), np.random.default_rng(1)
     with pytest.raises(ValueError, match="round 1 is to be driven, and nothing drives yet"):
-        run_round(Foreseeing(robot), TRYING, [{"gain": 0.3}], 1, np.random.default_rng(0), None)
+        run_round(Foreseeing(robot), TRYING, [{"gain": 0.3}], 1, rngs, None)
 
 
 def test_segments_are_joined_and_drawn_from_all_of_each_lane():

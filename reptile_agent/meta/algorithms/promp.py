@@ -30,6 +30,7 @@ def direction(
     *,
     clip: float,
     eta: Tensor,
+    learn_lr: bool = False,
 ) -> Direction:
     """Gradient of minus J^ProMP, second order.
 
@@ -42,14 +43,15 @@ def direction(
         lr: inner step size of each parameter.
         clip: how far a probability may move, as a ratio less 1.
         eta: weight of the divergence at each inner step, `[k]`.
+        learn_lr: return the gradient of the log step sizes as well.
 
     Returns:
-        The gradient; the inner loss `before` the first step, the clipped query loss `after` the
+        The gradients; the inner loss `before` the first step, the clipped query loss `after` the
         last, and the mean `divergence` at each inner step, `[k]`.
     """
 
     def task(
-        start: Params, task_support: TensorBatch, task_query: TensorBatch
+        start: Params, sizes: Params, task_support: TensorBatch, task_query: TensorBatch
     ) -> dict[str, Tensor]:
         state, adapted = optimizer.init(start), start
         divergences, losses = [], []
@@ -57,7 +59,7 @@ def direction(
             one = {name: value[step : step + 1] for name, value in task_support.items()}
             last = {name: value[0] for name, value in one.items()}
             divergences.append(learner.divergence(adapted, last))
-            adapted, state, info = inner_loop(learner, optimizer, adapted, state, one, lr)
+            adapted, state, info = inner_loop(learner, optimizer, adapted, state, one, sizes)
             losses.append(info["loss"][0])
         judged = {name: value[0] for name, value in task_query.items()}
         return {
@@ -66,13 +68,16 @@ def direction(
             "divergence": torch.stack(divergences),
         }
 
-    def objective(start: Params) -> tuple[Tensor, dict[str, Tensor]]:
-        found = vmap(task, in_dims=(None, 0, 0))(start, support, query)
+    def objective(start: Params, sizes: Params) -> tuple[Tensor, dict[str, Tensor]]:
+        found = vmap(task, in_dims=(None, None, 0, 0))(start, sizes, support, query)
         info = {name: value.mean(0) for name, value in found.items()}
         return info["after"] + (eta * info["divergence"]).mean(), info
 
-    towards, info = grad(objective, has_aux=True)(params)
-    return Direction(towards, info)
+    if not learn_lr:
+        towards, info = grad(objective, has_aux=True)(params, lr)
+        return Direction(towards, info)
+    (towards, by_lr), info = grad(objective, argnums=(0, 1), has_aux=True)(params, lr)
+    return Direction(towards, info, {name: lr[name] * g for name, g in by_lr.items()})
 
 
 def adapted_eta(eta: np.ndarray, divergence: np.ndarray, target: float) -> np.ndarray:
