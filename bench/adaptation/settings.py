@@ -188,8 +188,8 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         seeds=10,
         tuned={
             "joint": Tuned(0.1, 3e-2),
-            "reptile": Tuned(0.03, 1e-3),
-            "fomaml": Tuned(0.03, 1e-3),
+            "reptile": Tuned(0.1, 3e-4),
+            "fomaml": Tuned(0.03, 3e-4),
             "maml": Tuned(0.03, 3e-3),
             "promp": Tuned(0.1, 1e-2),
             "rl2": Tuned(0.1, 3e-3),
