@@ -124,9 +124,8 @@ def headroom(family: MujocoFamily, args: Args) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(
-        "family", "plans for", "mean return", "median", "knowing is worth [95 % over tasks]"
-    )
+    worth = "knowing is worth [95 % over tasks]"
+    table = Table("family", "split", "plans for", "mean return", "median", worth)
     for row in rows:
         worth = f"{row['worth_of_knowing']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
         table.add_row(

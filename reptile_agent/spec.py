@@ -137,6 +137,19 @@ class RobotSpec(BaseModel):
         )
 
 
+def commanded(reference: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """What references [..., ref_dim] command directly, zero where an action has none.
+
+    Args:
+        reference: what is to be followed.
+        columns: `RobotSpec.action_reference_columns()`.
+
+    Returns:
+        Actions, [..., act_dim].
+    """
+    return np.where(columns >= 0, reference[..., columns], 0.0)
+
+
 def choices(robot: RobotSpec) -> int:
     """How many choices the robot's action has, 0 where it is continuous.
 

@@ -20,7 +20,7 @@ from reptile_agent.meta.online import AdaptingLanes, OnlineAdaptation
 from reptile_agent.meta.plan_gate import PlanGate
 from reptile_agent.meta.tried_plans import TriedPlans
 from reptile_agent.replay import Replay
-from reptile_agent.spec import RobotSpec, limits
+from reptile_agent.spec import RobotSpec, commanded, limits
 from reptile_agent.task import Task, VecSim
 from reptile_agent.transition import Transition, with_reference
 
@@ -89,7 +89,7 @@ def excite(
     def act(_: np.ndarray, reference: np.ndarray, __: np.ndarray) -> np.ndarray:
         nonlocal noise
         noise = 0.8 * noise + 0.6 * rng.standard_normal(noise.shape)
-        base = np.where(columns >= 0, reference[:, 0, columns], 0.0)
+        base = commanded(reference[:, 0], columns)
         return base + scale * np.array(sigma) * noise
 
     return roll(sim, robot, 1, steps, act)

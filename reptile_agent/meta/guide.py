@@ -15,7 +15,7 @@ import torch
 from reptile_agent.meta.collect import Rollout, roll
 from reptile_agent.meta.planner import PlannerConfig
 from reptile_agent.meta.tried_plans import TriedPlans, foreseeing
-from reptile_agent.spec import limits
+from reptile_agent.spec import commanded, limits
 from reptile_agent.task import Task, TaskFamily, VecSim
 
 PLANS = 48
@@ -54,7 +54,7 @@ def guide(
     config = PlannerConfig(family.plan_horizon, noise, PLANS, temperature=TEMPERATURE)
     columns = robot.action_reference_columns()
     low, high = limits(robot.actions)
-    colour, sigma = config.colour(), np.array(config.noise)
+    sigma = np.array(config.noise)
     plan = np.zeros((sim.num_envs, config.horizon, sigma.size))
     exploring = explore * sigma * (np.arange(sim.num_envs) % 2)[:, None]
 
@@ -62,9 +62,8 @@ def guide(
         nonlocal plan
         plan = np.concatenate([plan[:, 1:], plan[:, -1:]], axis=1)
         plan[first] = 0.0
-        base = np.where(columns >= 0, reference[..., columns], 0.0)[:, None]
-        white = rng.standard_normal((sim.num_envs, config.samples, *plan.shape[1:]))
-        varied = np.einsum("ht,lnta->lnha", colour, white) * sigma
+        base = commanded(reference, columns)[:, None]
+        varied = config.variations(rng, sim.num_envs, config.samples)
         varied[:, 0] = 0.0  # one is the last plan itself
         actions = np.clip(base + plan[:, None] + varied, low, high)
         value = sim.foresee(actions)

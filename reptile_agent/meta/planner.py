@@ -45,6 +45,14 @@ class PlannerConfig:
         lag = np.abs(np.subtract.outer(np.arange(self.horizon), np.arange(self.horizon)))
         return np.linalg.cholesky(self.correlation**lag)
 
+    def variations(self, rng: np.random.Generator, lanes: int, plans: int) -> np.ndarray:
+        """Correlated noise to vary plans by, [lanes, plans, horizon, act_dim], in actions' units.
+
+        For planning outside the graph, which is handed white noise and colours it itself.
+        """
+        white = rng.standard_normal((lanes, plans, self.horizon, len(self.noise)))
+        return np.einsum("ht,lnta->lnha", self.colour(), white) * np.array(self.noise)
+
 
 @dataclass(frozen=True)
 class Planner:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from reptile_agent.meta.planner import PlannerConfig
-from reptile_agent.spec import RobotSpec, limits
+from reptile_agent.spec import RobotSpec, commanded, limits
 from reptile_agent.task import ForesightSim, VecSim
 from reptile_agent.transition import Batch
 
@@ -54,7 +54,7 @@ class TriedPlans:
         rng: np.random.Generator,
     ) -> None:
         self._sim, self._plans, self._segment, self._rng = foreseeing(sim), plans, segment, rng
-        self._colour, self._noise = config.colour(), np.array(config.noise)
+        self._config = config
         self._low, self._high = limits(robot.actions)
         self._columns = robot.action_reference_columns()
         self._seen: list[Batch] = []
@@ -66,13 +66,11 @@ class TriedPlans:
             plan: as `Planner` keeps it, relative to the reference, [lanes, horizon, act_dim].
             reference: what is followed, [lanes, horizon, ref_dim].
         """
-        base = np.where(self._columns >= 0, reference[..., self._columns], 0.0)
-        lanes, horizon, size = plan.shape
-        begin = int(self._rng.integers(horizon - self._segment + 1))
+        planned = commanded(reference, self._columns) + plan
+        begin = int(self._rng.integers(self._config.horizon - self._segment + 1))
         end = begin + self._segment
-        white = self._rng.standard_normal((lanes, self._plans, horizon, size))
-        varied = np.einsum("ht,lnta->lnha", self._colour, white) * self._noise
-        actions = np.clip((base + plan)[:, None] + varied, self._low, self._high).astype(np.float32)
+        varied = self._config.variations(self._rng, len(plan), self._plans)
+        actions = np.clip(planned[:, None] + varied, self._low, self._high).astype(np.float32)
         obs, lasts = self._sim.follow(actions[:, :, :end])
         self._seen.append(
             {

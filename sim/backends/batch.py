@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import mujoco
@@ -18,6 +18,7 @@ from reptile_agent.spec import limits
 from reptile_agent.task import Task, objective_of
 from sim.backends import checks
 from sim.backends.delay_lines import position_servos
+from sim.backends.foresight import Foresight
 from sim.family import MujocoFamily
 from sim.sensors import Sensors
 
@@ -26,72 +27,6 @@ log = logging.getLogger(__name__)
 LOOK_AHEAD = 64
 """Control periods for which references are computed at once: one by one they cost more than the
 physics of a small batch."""
-
-
-class Foresight:
-    """Copies of all lanes, one a plan, which try what the plans come to.
-
-    Args:
-        sim: whose lanes.
-        plans: tried per lane.
-        model: of the copies; None: as the lanes themselves move.
-        tasks: of the copies, one per lane.
-    """
-
-    def __init__(
-        self,
-        sim: BatchSim,
-        plans: int,
-        model: mujoco.MjModel | None,
-        tasks: list[Task],
-    ) -> None:
-        self.plans, self._sim = plans, sim
-        each = [task for task in tasks for _ in range(plans)]
-        self._copies = BatchSim(sim.family, each, unstable="terminate", model=model)
-
-    def value(self, actions: np.ndarray) -> np.ndarray:
-        """See `BatchSim.foresee`.
-
-        Once its episode has ended a plan earns what the worst of the others earn, or nothing where
-        that is more: where values are negative, falling early must not pay.
-        """
-        horizon = actions.shape[2]
-        reference = np.repeat(self._sim.reference(horizon), self.plans, axis=0)
-        total = np.zeros(actions.shape[0] * actions.shape[1], np.float32)
-        for t, (before, action, after, alive) in enumerate(self._steps(actions)):
-            value = self._copies.objective(before, action, after, reference[:, t])
-            worst = float(value.min(initial=0.0, where=alive))
-            total += np.where(alive, value, worst)
-        return (total / horizon).reshape(actions.shape[:2])
-
-    def course(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `BatchSim.follow`."""
-        steps = list(self._steps(actions))
-        obs = np.stack([steps[0][0], *(after for _, _, after, _ in steps)], axis=1)
-        alive = np.stack([alive for *_, alive in steps], axis=1)
-        lanes = actions.shape[:2]
-        return obs.reshape(*lanes, *obs.shape[1:]), alive.reshape(*lanes, -1)
-
-    def _steps(self, actions: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-        """Every period of all plans: states before, action, states after, and whether it counts.
-
-        It counts while a plan's episode goes on and its physics is sound.
-        """
-        copies, family = self._copies, self._sim.family
-        copies.batch.state[:] = np.repeat(self._sim.batch.state, self.plans, axis=0)
-        flat = actions.reshape(-1, *actions.shape[2:]).astype(np.float32)
-        alive = np.ones(len(flat), bool)
-        before = copies.state()
-        for t in range(flat.shape[1]):
-            copies.command(flat[:, t])
-            copies.batch.step(nstep=family.substeps)
-            after = copies.state()
-            sound = (np.abs(after) < mujoco.mjMAXVAL).all(axis=1)
-            after[~sound] = before[~sound]
-            alive = alive & sound
-            yield before, flat[:, t], after, alive
-            alive = alive & ~family.terminated(after)
-            before = after
 
 
 class UnstableError(ValueError):
@@ -252,7 +187,9 @@ class BatchSim:
         if key not in self._foresight:
             model = None if exact else self.family.foresight_model
             tasks = self.tasks if exact or self._believed is None else self._believed
-            self._foresight[key] = Foresight(self, plans, model, tasks)
+            each = [task for task in tasks for _ in range(plans)]
+            copies = BatchSim(self.family, each, unstable="terminate", model=model)
+            self._foresight[key] = Foresight(self, copies)
         return self._foresight[key]
 
     def _restart(self, some: np.ndarray, rng: np.random.Generator) -> None:

@@ -33,6 +33,8 @@ def test_an_arm_follows_better_by_plans_for_what_it_is(args, capsys):
     short = dataclasses.replace(args, families=("half_cheetah",), periods=12, tasks=2, json=False)
     assert main(short) == 0
     assert "worth" in capsys.readouterr().out
+    table = headroom._table(json.loads(args.out.read_text())["rows"])
+    assert [bool(column.header) for column in table.columns] == [True] * 6
     assert len(json.loads(args.out.read_text())["rows"]) == 6
 
 
