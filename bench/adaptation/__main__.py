@@ -49,7 +49,14 @@ from bench.adaptation.methods import Start, experience, finish, oracle, scratch
 from bench.adaptation.quick import quickened
 from bench.adaptation.report import RESULTS
 from bench.adaptation.scores import SCHEMA, normalise
-from bench.adaptation.settings import SETTINGS, STEPS, VERDICT, OnPolicySetting, Setting
+from bench.adaptation.settings import (
+    SETTINGS,
+    SPLITS,
+    STEPS,
+    VERDICT,
+    OnPolicySetting,
+    Setting,
+)
 from bench.machine import about
 from reptile_agent.commands.console import console
 from reptile_agent.task import TaskFamily
@@ -57,7 +64,6 @@ from sim import registry
 
 PARTS = Path("runs/adaptation")
 USUAL_OUT = RESULTS / "adaptation.parquet"
-SPLITS = ("in_range", "extrapolated", "held_out")
 LATER: dict[type, dict[str, object]] = {
     Setting: {"tried_plans": 0},
     OnPolicySetting: {"outer": "adam", "learn_lr": 0.0},

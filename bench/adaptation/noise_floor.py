@@ -31,13 +31,10 @@ from bench.adaptation.judging import Condition, Tasks, judge
 from bench.adaptation.methods import Start, experience, finish
 from bench.adaptation.quick import quickened
 from bench.adaptation.report import RESULTS
-from bench.adaptation.settings import SETTINGS, VERDICT, Setting
+from bench.adaptation.settings import SETTINGS, SPLITS, TUNING_SEED, VERDICT, Setting
 from bench.machine import about
 from reptile_agent.commands.console import console
 from sim import registry
-
-SEED = 1000
-SPLITS = ("in_range", "extrapolated", "held_out")
 
 
 @dataclass
@@ -88,7 +85,7 @@ def measure(name: str, setting: Setting, runs: int) -> list[dict[str, Any]]:
     tasks = Tasks.of(family, SPLITS, setting.tasks)
     splits = np.array(tasks.splits)
     with console.status(f"{name}: gathering experience") as status:
-        shared = experience(family, setting, SEED, status.update)
+        shared = experience(family, setting, TUNING_SEED, status.update)
         rows = []
         for method in VERDICT:
             tuned = setting.tuned_for(method)

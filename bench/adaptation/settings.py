@@ -12,6 +12,10 @@ from reptile_agent.meta.on_policy import Sampling
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
 from reptile_agent.meta.train_config import TrainConfig
 
+SPLITS = ("in_range", "extrapolated", "held_out")
+"""What is judged, once settings are frozen."""
+TUNING_SEED = 1000
+"""Of meta-training, where it must be none of the benchmark's."""
 STEPS = (0, 1, 2, 5, 10, 20)
 """Inner steps (k) of the curves."""
 

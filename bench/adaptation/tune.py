@@ -36,6 +36,7 @@ from bench.adaptation.settings import (
     ON_POLICY_EPSILON,
     ON_POLICY_INNER_LR,
     SETTINGS,
+    TUNING_SEED,
     OnPolicySetting,
     Setting,
     Tuned,
@@ -46,7 +47,6 @@ from reptile_agent.meta.on_policy_evaluate import evaluate_on_policy
 from reptile_agent.task import TaskFamily
 from sim import registry
 
-SEED = 1000
 Trial = dict[str, Any]
 TASKS = 24
 """Validation tasks of a trial: more than the benchmark judges, because one seed is all there is."""
@@ -110,7 +110,7 @@ def tune(
         for method in methods or on_policy.TUNED:
             yield method, _tune_on_policy(family, setting, method)
         return
-    shared = experience(family, setting, SEED, lambda _: None)
+    shared = experience(family, setting, TUNING_SEED, lambda _: None)
     for method in (m for m in setting.methods if m in (methods or setting.methods)):
         yield method, _tune_planner(family, setting, shared, method)
 
@@ -121,7 +121,7 @@ def _tune_planner(family: TaskFamily, setting: Setting, shared: Start, method: s
 
     def returns(tuned: Tuned) -> list[float]:
         start = finish(shared, setting, method, lambda _: None, tuned)
-        rows = judge(family, setting, start.trainer, tasks, Condition(10), SEED)
+        rows = judge(family, setting, start.trainer, tasks, Condition(10), TUNING_SEED)
         return [row["episode_return"] for row in rows]
 
     trials = Trials(family.name, method, returns)
@@ -136,7 +136,7 @@ def _tune_on_policy(family: TaskFamily, setting: OnPolicySetting, method: str) -
     tasks = Tasks.of(family, ("validation",), TASKS)
 
     def returns(tuned: Tuned) -> list[float]:
-        config = on_policy.config_of(setting, method, SEED, tuned)
+        config = on_policy.config_of(setting, method, TUNING_SEED, tuned)
         trainer = on_policy.trained(family, config, tasks, lambda _: None)
         k = [0 if trainer.own else 1]
         (found,) = evaluate_on_policy(trainer, tasks.tasks, k, config.episodes)

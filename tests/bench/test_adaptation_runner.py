@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.adaptation import noise_floor, on_policy, report, scores, tune
-from bench.adaptation.__main__ import SPLITS, Args, main, merge, part_name, run_seed
+from bench.adaptation.__main__ import Args, main, merge, part_name, run_seed
 from bench.adaptation.comparison import Arm, Comparison
 from bench.adaptation.judging import Condition, Tasks, judge, judge_simulator
 from bench.adaptation.methods import experience, scratch
@@ -22,6 +22,7 @@ from bench.adaptation.settings import (
     METHODS,
     ON_POLICY_EPSILON,
     SETTINGS,
+    SPLITS,
     VERDICT,
     OnPolicySetting,
     Setting,
