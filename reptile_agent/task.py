@@ -7,6 +7,7 @@ any list of tasks. `sim/families/` implements these protocols; a robot of your o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 
 Task = dict[str, float]
 """Variation name -> value; what is not named is nominal."""
+
+
+@dataclass(frozen=True)
+class Planning:
+    """How a planner should vary and weigh plans.
+
+    What is right depends on the unit of the reward, and on how fast an action shows in it: a
+    smoothness that is nothing beside an arm's errors keeps a base from following at all.
+    """
+
+    correlation: float = 0.5
+    """Of the variation of an action from one period to the next, 0 to 1."""
+    temperature: float = 0.35
+    """Softness of the weighting, in standard deviations of the plans' returns: the lower, the more
+    the model is trusted."""
+    smoothness: float = 0.1
+    """Cost, in the reward's unit, of a change of the plan between two periods, squared in units of
+    `plan_noise`."""
 
 
 class VecSim(Protocol):
@@ -87,6 +106,8 @@ class TaskFamily(Protocol):
     """Control periods that a planner should look ahead."""
     plan_noise: tuple[float, ...]
     """Standard deviation with which a planner should vary each action, in the action's unit."""
+    planning: Planning
+    """How else it should vary plans, and weigh them."""
 
     def splits(self) -> dict[str, list[Task]]:
         """Frozen lists of tasks: train, validation, in_range, extrapolated, held_out, infeasible.

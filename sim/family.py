@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from reptile_agent.spec import RobotSpec
-from reptile_agent.task import Task, VecSim
+from reptile_agent.task import Planning, Task, VecSim
 from sim import fit, splits
 from sim.varied import VariedFamily
 
@@ -63,6 +63,8 @@ class MujocoFamily(VariedFamily, ABC):
     """Of the copies that try plans, where the model's own takes too long; None: its own."""
     plan_noise: tuple[float, ...]
     """Standard deviation with which a planner should vary each action, in the action's unit."""
+    planning: Planning = Planning()
+    """How else it should vary plans, and weigh them."""
 
     def build(self) -> mujoco.MjSpec:
         """The nominal robot, not yet compiled; by default from `<name>.xml` in the folder."""

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 from reptile_agent.spec import Quantity, RobotSpec, Signal
-from reptile_agent.task import Task, VecSim
+from reptile_agent.task import Planning, Task, VecSim
 from sim import gymnasium_query as query
 from sim.varied import VariedFamily
 
@@ -51,6 +51,8 @@ class GymnasiumFamily(VariedFamily):
     """Steps that a planner should look ahead."""
     plan_noise: tuple[float, ...]
     """Standard deviation with which a planner should vary each action, in the action's unit."""
+    planning: Planning = Planning()
+    """How else it should vary plans, and weigh them."""
 
     def splits(self) -> dict[str, list[Task]]:
         """Tasks by split; the same at every call."""

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -59,7 +59,7 @@ from bench.adaptation.settings import (
 )
 from bench.machine import about
 from reptile_agent.commands.console import console
-from reptile_agent.task import TaskFamily
+from reptile_agent.task import Planning, TaskFamily
 from sim import registry
 
 PARTS = Path("runs/adaptation")
@@ -109,7 +109,7 @@ def main(args: Args) -> int:
     settings = {n: quickened(setting) if args.quick else setting for n, setting in SETTINGS.items()}
     _run_missing(args, settings)
     out = args.out or (args.parts / "quick.parquet" if args.quick else USUAL_OUT)
-    hashes = {n: settings_hash(setting, args.splits) for n, setting in settings.items()}
+    hashes = {n: settings_hash(n, setting, args.splits) for n, setting in settings.items()}
     wanted = [part_name(n, "*", setting, args.splits) for n, setting in settings.items()]
     counts = merge([part for n in wanted for part in sorted(args.parts.glob(n))], out, hashes)
     if args.json:
@@ -150,12 +150,15 @@ def part_name(
     family: str, seed: str, setting: Setting | OnPolicySetting, splits: tuple[str, ...]
 ) -> str:
     """File of one seed's rows; other settings, other file."""
-    return f"{family}-{seed}-{settings_hash(setting, splits)}.parquet"
+    return f"{family}-{seed}-{settings_hash(family, setting, splits)}.parquet"
 
 
-def settings_hash(setting: Setting | OnPolicySetting, splits: tuple[str, ...]) -> str:
+def settings_hash(family: str, setting: Setting | OnPolicySetting, splits: tuple[str, ...]) -> str:
     """What tells rows of these settings and splits from rows of others."""
     settings = TypeAdapter(type(setting)).dump_python(setting, mode="json")
+    planning = registry.get(family).planning
+    if planning != Planning():
+        settings["planning"] = asdict(planning)
     settings.pop("seeds")  # how many there are changes none of them
     for name, nothing in LATER[type(setting)].items():
         if settings["train"][name] == nothing:

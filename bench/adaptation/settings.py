@@ -108,6 +108,8 @@ VERDICT = ("joint", "reptile")
 """Methods that the verdict is about: every seed trains them."""
 INNER_LR = (0.02, 0.05, 0.12, 0.25)
 """Inner step sizes that every method is tried with on validation, at its usual epsilon."""
+INNER_LR_BEYOND = {INNER_LR[0]: 0.005, INNER_LR[-1]: 0.5}
+"""Tried too where an edge of those is best: the best may lie beyond it."""
 EPSILON = (1e-3, 2e-3, 8e-3)
 """Outer step sizes that it is then tried with, at the inner step size that was best."""
 ON_POLICY_EPSILON = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -183,9 +185,12 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
     "ant": dataclasses.replace(LEGGED_SETTING, train=dataclasses.replace(LEGGED, tasks=24)),
     "rover": Setting(
         dataclasses.replace(TRAIN, adaptation=AT_20_HZ, tasks=48),
+        seeds=10,
         curve_seeds=1,
         methods=VERDICT,
         tuned={"joint": Tuned(0.02, 4e-3), "reptile": Tuned(0.12, 4e-3)},
+        oracle="simulator",
+        oracle_seeds=1,
     ),
     "point_nav": OnPolicySetting(
         POINT_NAV,

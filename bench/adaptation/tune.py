@@ -32,6 +32,7 @@ from bench.adaptation.report import RESULTS
 from bench.adaptation.settings import (
     EPSILON,
     INNER_LR,
+    INNER_LR_BEYOND,
     NO_INNER_LR,
     ON_POLICY_EPSILON,
     ON_POLICY_INNER_LR,
@@ -127,6 +128,8 @@ def _tune_planner(family: TaskFamily, setting: Setting, shared: Start, method: s
     trials = Trials(family.name, method, returns)
     usual = setting.train.epsilon
     best = trials.best(Tuned(inner_lr, usual) for inner_lr in INNER_LR)
+    if best.inner_lr in INNER_LR_BEYOND:
+        best = trials.best([best, Tuned(INNER_LR_BEYOND[best.inner_lr], usual)])
     trials.best(Tuned(best.inner_lr, epsilon) for epsilon in EPSILON)
     return trials.found
 

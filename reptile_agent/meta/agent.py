@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -81,9 +81,7 @@ def make(family: TaskFamily, config: AgentConfig, normaliser: Arrays) -> Agent:
     policy = _from(PolicyNormaliser, "policy.", normaliser)
     if config.learner == "dynamics":
         learner = DynamicsLearner(robot, config.model, model)
-        planning = PlannerConfig(
-            horizon=family.plan_horizon, noise=noise, samples=config.samples, doubt=config.doubt
-        )
+        planning = replace(PlannerConfig.of(family), samples=config.samples, doubt=config.doubt)
         return Agent(learner, Planner(learner, planning, objective_of(family)), normaliser)
     if config.learner == "actor_critic":
         learner = make_actor_critic(robot, config.actor_critic, policy)

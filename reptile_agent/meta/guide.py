@@ -8,6 +8,7 @@ with MuJoCo in its place gives the first rounds that are worth learning from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -50,8 +51,7 @@ def guide(
     """
     sim = foreseeing(sim)
     robot = family.robot
-    noise = tuple(family.plan_noise)
-    config = PlannerConfig(family.plan_horizon, noise, PLANS, temperature=TEMPERATURE)
+    config = replace(PlannerConfig.of(family), samples=PLANS, temperature=TEMPERATURE)
     columns = robot.action_reference_columns()
     low, high = limits(robot.actions)
     sigma = np.array(config.noise)

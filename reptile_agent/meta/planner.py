@@ -7,7 +7,7 @@ that it is vmapped over tasks offline and traced into ONNX for the robot.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.learners.dynamics import DynamicsLearner
 from reptile_agent.spec import RobotSpec, limits
+from reptile_agent.task import Planning, TaskFamily
 
 Reward = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -31,14 +32,20 @@ class PlannerConfig:
     """Standard deviation of each action's variation, in the action's unit."""
     samples: int = 64
     """Noisy plans tried per period; each is rolled out by every member of the ensemble."""
-    correlation: float = 0.5
+    correlation: float = Planning.correlation
     """Of the noise from one period to the next."""
-    temperature: float = 0.35
+    temperature: float = Planning.temperature
     """Softness of the weighting, in standard deviations of the plans' returns."""
-    smoothness: float = 0.1
+    smoothness: float = Planning.smoothness
     """Cost of a change of the plan between two periods, squared in units of `noise`."""
     doubt: float = 0.0
     """Cost of the ensemble's disagreement, squared in units of one period's usual change."""
+
+    @classmethod
+    def of(cls, family: TaskFamily) -> PlannerConfig:
+        """As the family would have it."""
+        noise, planning = tuple(family.plan_noise), asdict(family.planning)
+        return cls(horizon=family.plan_horizon, noise=noise, **planning)
 
     def colour(self) -> np.ndarray:
         """What white noise [horizon] is multiplied by to be correlated, [horizon, horizon]."""

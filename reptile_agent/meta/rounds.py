@@ -58,7 +58,7 @@ def run_round(
         return excite(sim, family.robot, sigma, steps, config.excitation, rng), None
     tried = None
     if config.tried_plans:
-        planner = PlannerConfig(family.plan_horizon, tuple(family.plan_noise))
+        planner = PlannerConfig.of(family)
         plans, segment = config.tried_plans, config.model.segment
         tried = TriedPlans(sim, family.robot, planner, plans, segment, tries)
     if number <= config.guided_rounds:

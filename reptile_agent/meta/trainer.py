@@ -34,7 +34,7 @@ from reptile_agent.meta.recorded import RecordedLanes, recorded_lanes
 from reptile_agent.meta.rounds import check_plans, run_round, simulated_periods
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.train_state import TrainState, restore_moments
-from reptile_agent.meta.tried_plans import all_rows, drawn, joined
+from reptile_agent.meta.tried_plans import all_rows, asked_about_tried, drawn, joined
 from reptile_agent.replay import Replay
 from reptile_agent.task import TaskFamily, objective_of
 from reptile_agent.transition import Batch
@@ -306,7 +306,7 @@ class Trainer:
         tried = self.state.tried
         lived = per_task if tried is None else max(1, per_task // 2)
         found, age = draw(self._replay, learner, rng, lived, priorities)
-        others = [] if tried is None else [drawn(tried, rng, max(1, per_task - lived))]
+        others = [] if tried is None else [drawn(tried, rng, 1, max(1, per_task - lived))]
         rows = all_rows([found, *others])
         batches = to_tensors(learner.inputs(rows, rng, self.done_iterations))
         if priorities is not None:
@@ -347,7 +347,11 @@ class Trainer:
         self._step(found.towards, config.epsilon * left, found.log_lr, config.learn_lr * left)
 
     def _meta_batch(self, rng: np.random.Generator) -> tuple[TensorBatch, TensorBatch]:
-        """Support and query minibatches of some tasks, each at some moment of its past."""
+        """Support and query minibatches of some tasks, each at some moment of its past.
+
+        Queries are of what came after, or of plans that were tried on the same task: what a window
+        of its own motion teaches a model should hold for what the robot does not do.
+        """
         config, learner, replay = self.config, self.agent.learner, self._replay
         size = min(config.meta_batch, replay.lanes)
         lanes = rng.choice(replay.lanes, size=size, replace=False)
@@ -362,6 +366,7 @@ class Trainer:
             update={"inner_steps": max(config.query_steps, 1), "window": max(after, 2)}
         )
         query = minibatches(learner, replay, later, self.rehearsal(), rng, now - after, lanes)
+        query = asked_about_tried(query, self.state.tried, lanes, rng)
         if not config.query_steps:
             query = {name: value[:, :0] for name, value in query.items()}
         return support, query

@@ -8,7 +8,9 @@ what they come to. One segment of each is remembered, from a random place in the
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from reptile_agent.meta.learner import TensorBatch
 from reptile_agent.meta.planner import PlannerConfig
 from reptile_agent.spec import RobotSpec, commanded, limits
 from reptile_agent.task import ForesightSim, VecSim
@@ -99,12 +101,49 @@ def joined(one: Batch | None, two: Batch | None) -> Batch | None:
     return {name: np.concatenate([value, two[name]], axis=1) for name, value in one.items()}
 
 
-def drawn(segments: Batch, rng: np.random.Generator, per_lane: int) -> Batch:
-    """Some of them, `[lanes, 1, per_lane, ...]` as `Replay.sample` gives them."""
-    lanes, held = segments["weight"].shape
-    at = rng.integers(held, size=(lanes, per_lane))
-    lane = np.arange(lanes)[:, None]
-    return {name: value[lane, at][:, None] for name, value in segments.items()}
+def drawn(
+    segments: Batch,
+    rng: np.random.Generator,
+    steps: int,
+    batch: int,
+    lanes: np.ndarray | None = None,
+) -> Batch:
+    """Some of them, `[lanes, steps, batch, ...]` as `Replay.sample` gives them.
+
+    Args:
+        segments: [lanes, n, ...].
+        rng: source of the draw.
+        steps: minibatches per lane.
+        batch: segments in each.
+        lanes: which lanes; None: all.
+    """
+    every, held = segments["weight"].shape
+    which = np.arange(every) if lanes is None else lanes
+    at = rng.integers(held, size=(which.size, steps, batch))
+    return {name: value[which[:, None, None], at] for name, value in segments.items()}
+
+
+def asked_about_tried(
+    query: TensorBatch, tried: Batch | None, lanes: np.ndarray, rng: np.random.Generator
+) -> TensorBatch:
+    """Query minibatches of plans that were tried on the same tasks, where there are any.
+
+    Args:
+        query: minibatches of what robots did, [lanes, steps, batch, ...].
+        tried: segments of the simulated tasks, [tasks, n, ...]; None: there are none.
+        lanes: which lane of the replay each is; those after the simulated ones are recorded robots,
+            who keep what they have.
+        rng: of the draw.
+    """
+    if tried is None:
+        return query
+    simulated = np.flatnonzero(lanes < len(tried["weight"]))
+    steps, batch = query["weight"].shape[1:3]
+    found = drawn(tried, rng, steps, batch, lanes[simulated])
+    asked = {name: value.clone() for name, value in query.items()}
+    for name, value in asked.items():
+        value[torch.from_numpy(simulated)] = torch.from_numpy(found[name])
+    return asked
 
 
 def all_rows(parts: list[Batch]) -> Batch:

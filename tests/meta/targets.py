@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reptile_agent.spec import RobotSpec, Signal
-from reptile_agent.task import Task
+from reptile_agent.task import Planning, Task
 
 ROBOT = RobotSpec(
     name="targets",
@@ -56,6 +56,7 @@ class Targets:
     episode_steps = 10
     plan_horizon = 1
     plan_noise = (0.5,)
+    planning = Planning()
 
     def __init__(self) -> None:
         self.sims: list[TargetSim] = []

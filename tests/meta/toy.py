@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from reptile_agent.spec import RobotSpec
-from reptile_agent.task import Task
+from reptile_agent.task import Planning, Task
 
 SIGMA = (0.2, 1.0)
 
@@ -51,6 +51,7 @@ class Toy:
     episode_steps = 100
     plan_horizon = 4
     plan_noise = SIGMA
+    planning = Planning()
 
     def __init__(self, robot: RobotSpec) -> None:
         self.robot = robot

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from reptile_agent.spec import RobotSpec, Signal
-from reptile_agent.task import Task
+from reptile_agent.task import Planning, Task
 from sim.family import Array, Fields, MujocoFamily
 from sim.gravity import on_slope
 from sim.variations import Variation, column
@@ -107,6 +107,7 @@ class Rover(MujocoFamily):
     episode_steps = 400
     plan_horizon = 12
     plan_noise = (0.1, 0.5)
+    planning = Planning(correlation=0.8, temperature=0.1, smoothness=0.01)
     robot = RobotSpec(
         name="rover",
         control_period_s=0.05,
