@@ -65,11 +65,16 @@ from sim import registry
 PARTS = Path("runs/adaptation")
 USUAL_OUT = RESULTS / "adaptation.parquet"
 LATER: dict[type, dict[str, object]] = {
-    Setting: {"tried_plans": 0},
-    OnPolicySetting: {"outer": "adam", "learn_lr": 0.0},
+    Setting: {
+        "train.tried_plans": 0,
+        "train.keep": 0.0,
+        "also": {},
+        "planning": asdict(Planning()),
+    },
+    OnPolicySetting: {"train.outer": "adam", "train.learn_lr": 0.0},
 }
-"""Fields of training that came after results had been made, and where they change nothing: then
-those results stay those of today's settings."""
+"""Fields that came after results had been made, and where they change nothing: then those results
+stay those of today's settings."""
 
 
 @dataclass
@@ -156,13 +161,14 @@ def part_name(
 def settings_hash(family: str, setting: Setting | OnPolicySetting, splits: tuple[str, ...]) -> str:
     """What tells rows of these settings and splits from rows of others."""
     settings = TypeAdapter(type(setting)).dump_python(setting, mode="json")
-    planning = registry.get(family).planning
-    if planning != Planning():
-        settings["planning"] = asdict(planning)
+    if isinstance(setting, Setting):
+        settings["planning"] = asdict(registry.get(family).planning)
     settings.pop("seeds")  # how many there are changes none of them
     for name, nothing in LATER[type(setting)].items():
-        if settings["train"][name] == nothing:
-            del settings["train"][name]
+        *group, field = name.split(".")
+        fields = settings[group[0]] if group else settings
+        if fields[field] == nothing:
+            del fields[field]
     text = json.dumps([settings, splits], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

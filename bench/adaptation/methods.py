@@ -56,6 +56,7 @@ def finish(
     began = time.monotonic()
     base, changes = shared.trainer, METHODS[method]
     adaptation = setting.train.adaptation.model_copy(update={"inner_lr": tuned.inner_lr})
+    changes = changes | setting.also.get(method, {})
     config = dataclasses.replace(
         base.config, adaptation=adaptation, epsilon=tuned.epsilon, **changes
     )

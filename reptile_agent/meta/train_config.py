@@ -67,6 +67,10 @@ class TrainConfig(AgentConfig):
     learn_lr: float = 0.0
     """Outer step size of the logarithms of the inner step sizes, one per parameter (Meta-SGD,
     arXiv 1707.09835); 0 leaves them at adaptation.inner_lr times lr_scale."""
+    keep: float = 0.0
+    """Algorithm reptile, learner dynamics with a context: chance that a task's inner loop goes on
+    from the context that its last one came to, instead of from the start's. Ten steps from nothing
+    tell little of a task, and weights learn to use no more than they are told."""
     inner: InnerOptimizer = field(default_factory=InnerOptimizer)
     """Optimizer of the inner loop."""
     adaptation: AdaptationConfig = AdaptationConfig(
@@ -102,8 +106,19 @@ class TrainConfig(AgentConfig):
                 f"tried_plans must be 0 or more, and 0 with any learner but dynamics, the one that "
                 f"plans; got {self.tried_plans} with {self.learner}"
             )
+        if not 0 <= self.keep < 1 or (self.keep and not self._has_contexts()):
+            raise ValueError(
+                f"keep must be 0 or more and below 1, and 0 unless algorithm is reptile, learner "
+                f"dynamics, model.context above 0 and learn_lr 0; got {self.keep} with "
+                f"{self.algorithm}, {self.learner}, {self.model.context} and {self.learn_lr:g}"
+            )
         if self.priority < 0 or not 0 <= self.priority_correction <= 1:
             raise ValueError(
                 f"priority must be 0 or more and priority_correction 0..1, got "
                 f"{self.priority} and {self.priority_correction}"
             )
+
+    def _has_contexts(self) -> bool:
+        """Whether inner loops have a context that can be kept."""
+        reptile = self.algorithm == "reptile" and self.learn_lr == 0
+        return reptile and self.learner == "dynamics" and self.model.context > 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from reptile_agent.meta.agent import Agent, Arrays
+from reptile_agent.meta.kept_contexts import KeptContexts
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.priorities import Priorities
 from reptile_agent.replay import Replay
@@ -32,8 +33,11 @@ class TrainState:
     tried: Batch | None = None
     """Segments of plans that the simulator tried, [tasks, n, ...]."""
 
+    contexts: KeptContexts | None = None
+    """Where training tasks' inner loops go on, if they are kept."""
+
     def arrays(self) -> Arrays:
-        """By `<group>.<name>`: replay, tried, normaliser, params, log_lr, outer, priorities."""
+        """By `<group>.<name>`, of what there is."""
         groups: dict[str, Arrays] = {}
         if self.replay is not None:
             groups["replay"] = self.replay.state()
@@ -41,6 +45,8 @@ class TrainState:
             groups["tried"] = self.tried
         if self.priorities is not None and self.priorities.error.size:
             groups["priorities"] = {"error": self.priorities.error}
+        if self.contexts is not None:
+            groups["contexts"] = {"value": self.contexts.value.numpy()}
         if self.agent is not None:
             groups["normaliser"] = self.agent.normaliser
         for group, tensors in (("params", self.params), ("log_lr", self.log_lr)):

@@ -26,15 +26,17 @@ from reptile_agent.meta.droppable import Droppable
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.inner_loop import Adapt, adapt_tasks, step_sizes
+from reptile_agent.meta.kept_contexts import KeptContexts
 from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.temporal_difference import TARGET
-from reptile_agent.meta.online import OnlineAdaptation, minibatches, to_tensors
+from reptile_agent.meta.meta_batch import meta_batch
+from reptile_agent.meta.online import OnlineAdaptation, to_tensors
 from reptile_agent.meta.priorities import Priorities, draw
 from reptile_agent.meta.recorded import RecordedLanes, recorded_lanes
 from reptile_agent.meta.rounds import check_plans, run_round, simulated_periods
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.train_state import TrainState, restore_moments
-from reptile_agent.meta.tried_plans import all_rows, asked_about_tried, drawn, joined
+from reptile_agent.meta.tried_plans import all_rows, drawn, joined
 from reptile_agent.replay import Replay
 from reptile_agent.task import TaskFamily, objective_of
 from reptile_agent.transition import Batch
@@ -192,6 +194,8 @@ class Trainer:
             for name, value in trainer._params.items():
                 value.data.copy_(torch.from_numpy(parts["params"][name]))
             trainer._restore_outer(parts.get("log_lr", {}), parts.get("outer", {}))
+            if state.contexts is not None:
+                state.contexts.value.copy_(torch.from_numpy(parts["contexts"]["value"]))
         return trainer
 
     def _restore_outer(self, log_lr: Arrays, arrays: Arrays) -> None:
@@ -296,6 +300,8 @@ class Trainer:
         if config.learn_lr > 0:
             state.log_lr = {n: v.requires_grad_() for n, v in to_log(self._lr()).items()}
             groups.append({"params": list(state.log_lr.values())})
+        if config.keep > 0:
+            state.contexts = KeptContexts.begin(self.params, self._replay.lanes)
         kind = torch.optim.Adam if config.outer == "adam" else torch.optim.SGD
         state.outer = kind(groups, lr=config.epsilon)
 
@@ -327,7 +333,13 @@ class Trainer:
         step = state.iteration - config.fit_iterations
         if step == 0:
             self._begin_meta()
-        support, query = self._meta_batch(self._rng(META))
+        rng = self._rng(META)
+        lanes, support, query = meta_batch(
+            self.agent.learner, config, self._replay, state.tried, self.rehearsal(), rng
+        )
+        adapt = self._adapt
+        if state.contexts is not None:
+            adapt = state.contexts.keeping(adapt, lanes, rng.random(lanes.size) < config.keep)
         found = DIRECTIONS[config.algorithm](
             self.agent.learner,
             config.inner,
@@ -336,7 +348,7 @@ class Trainer:
             query,
             self._lr(),
             learn_lr=config.learn_lr > 0,
-            adapt=self._adapt,
+            adapt=adapt,
         )
         for name, value in found.info.items():
             self._check(f"meta/{name}", value, support)
@@ -345,31 +357,6 @@ class Trainer:
             self._check(f"meta/direction of {name}", value, support)
         left = schedule(config.epsilon_schedule, step / config.iterations)
         self._step(found.towards, config.epsilon * left, found.log_lr, config.learn_lr * left)
-
-    def _meta_batch(self, rng: np.random.Generator) -> tuple[TensorBatch, TensorBatch]:
-        """Support and query minibatches of some tasks, each at some moment of its past.
-
-        Queries are of what came after, or of plans that were tried on the same task: what a window
-        of its own motion teaches a model should hold for what the robot does not do.
-        """
-        config, learner, replay = self.config, self.agent.learner, self._replay
-        size = min(config.meta_batch, replay.lanes)
-        lanes = rng.choice(replay.lanes, size=size, replace=False)
-        adapting = config.adaptation.model_copy(
-            update={"inner_steps": config.train_inner_steps, "holdout": 0}
-        )
-        after = config.query_window if config.query_steps else 0
-        oldest = max(len(replay) - adapting.window, after + 1)
-        now = rng.integers(after, oldest, size=lanes.size)
-        support = minibatches(learner, replay, adapting, self.rehearsal(), rng, now, lanes)
-        later = adapting.model_copy(
-            update={"inner_steps": max(config.query_steps, 1), "window": max(after, 2)}
-        )
-        query = minibatches(learner, replay, later, self.rehearsal(), rng, now - after, lanes)
-        query = asked_about_tried(query, self.state.tried, lanes, rng)
-        if not config.query_steps:
-            query = {name: value[:, :0] for name, value in query.items()}
-        return support, query
 
     def _check(self, what: str, loss: torch.Tensor, batch: TensorBatch) -> None:
         """Stop before a loss or a direction that is not finite spoils the parameters."""

@@ -19,6 +19,7 @@ from reptile_agent.meta.learners.model_policy import ModelPolicyConfig, ModelPol
 from reptile_agent.meta.learners.temporal_difference import ActorCriticConfig
 from reptile_agent.meta.online import OnlineAdaptation
 from reptile_agent.spec import limits
+from reptile_agent.task import Planning
 from sim.families.cartpole_discrete import CartpoleDiscrete
 
 LANES, STEPS = 3, 30
@@ -131,6 +132,16 @@ def test_a_replay_holds_what_the_learner_sees(toy, learner):
     width = made.replay(7, LANES).state()["obs"].shape
     assert width == (LANES, 0, 2 if learner == "dynamics" else 3)
     assert made.replay(7, LANES).capacity == 7
+
+
+def test_plans_are_varied_and_weighed_as_the_family_says(robot):
+    class Hasty(Toy):
+        planning = Planning(correlation=0.9, temperature=0.2, smoothness=0.03)
+
+    family = Hasty(robot)
+    how = agent.make(family, config("dynamics"), measured(family, ToySim())[1]).driver.config
+    assert (how.correlation, how.temperature, how.smoothness) == (0.9, 0.2, 0.03)
+    assert (how.horizon, how.noise) == (family.plan_horizon, family.plan_noise)
 
 
 def test_plans_are_weighed_by_the_objective_which_need_not_be_the_reward(robot):

@@ -11,11 +11,12 @@ import torch
 from test_guide import TINY
 from toy import SIGMA, Foreseeing, ForeseeingToy, Toy, ToySim
 
+from reptile_agent.meta.algorithms import joint
 from reptile_agent.meta.guide import PLANS
 from reptile_agent.meta.planner import PlannerConfig
 from reptile_agent.meta.rounds import run_round
-from reptile_agent.meta.trainer import Trainer
-from reptile_agent.meta.tried_plans import TriedPlans, all_rows, drawn, joined
+from reptile_agent.meta.trainer import DIRECTIONS, Trainer
+from reptile_agent.meta.tried_plans import TriedPlans, all_rows, asked_about_tried, drawn, joined
 from reptile_agent.spec import limits
 
 HORIZON, SEGMENT = 6, 3
@@ -128,12 +129,42 @@ def test_a_model_learns_what_only_tried_plans_show(robot):
         for _ in trainer.run():
             pass
         seen = tried_by(ForeseeingToy(), robot, plans=1).segments()
-        rows = all_rows([drawn(seen, np.random.default_rng(0), 50)])
+        rows = all_rows([drawn(seen, np.random.default_rng(0), 1, 50)])
         learner = trainer.agent.learner
         batch = {name: torch.from_numpy(value[0, 0]) for name, value in rows.items()}
         return float(learner.prediction_error(trainer.params, batch).mean())
 
     assert error(8) < 0.7 * error(0)
+
+
+def test_queries_are_of_what_was_tried_on_the_same_task_where_it_was_simulated():
+    obs = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
+    tried = {"obs": obs, "weight": np.ones((2, 3), np.float32)}
+    did = {"obs": torch.full((3, 2, 50, 1), -1.0), "weight": torch.ones(3, 2, 50)}
+    lanes = np.array([1, 7, 0])  # 7 is a recorded robot, of whom nothing was tried
+    asked = asked_about_tried(did, tried, lanes, np.random.default_rng(0))["obs"]
+    assert set(asked[0].flatten().tolist()) == {3.0, 4.0, 5.0}
+    assert (asked[1] == -1.0).all()
+    assert set(asked[2].flatten().tolist()) == {0.0, 1.0, 2.0}
+    assert (did["obs"] == -1.0).all()
+    assert asked_about_tried(did, None, lanes, np.random.default_rng(0)) is did
+
+
+def test_the_meta_phase_asks_about_what_was_tried(robot, monkeypatch):
+    """Its batches hold none of what the robots did."""
+    trainer = Trainer(Foreseeing(robot), TRYING)
+    queries = []
+
+    def direction(*args, **how):
+        queries.append(args[4])
+        return joint.direction(*args, **how)
+
+    monkeypatch.setitem(DIRECTIONS, TRYING.algorithm, direction)
+    for _ in trainer.run():
+        pass
+    tried = {row.tobytes() for rows in trainer.state.tried["action"] for row in rows}
+    asked = queries[-1]["action"].flatten(0, 2).numpy()
+    assert all(row.tobytes() in tried for row in asked)
 
 
 def test_what_cannot_try_plans_is_refused_before_it_begins(robot):
@@ -168,7 +199,7 @@ def test_segments_are_joined_and_drawn_from_all_of_each_lane():
     assert joined(one, None) is one
     both = joined(joined(None, one), two)
     assert both is not None
-    found = drawn(both, np.random.default_rng(0), 200)
+    found = drawn(both, np.random.default_rng(0), 1, 200)
     assert found["obs"].shape == (2, 1, 200, 1)
     assert set(found["obs"][0].flat) == {0.0, 1.0, 2.0}
     assert set(found["obs"][1].flat) == {0.0, 3.0, 4.0}

@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from reptile_agent.spec import RobotSpec, Signal
-from reptile_agent.task import Task
+from reptile_agent.task import Planning, Task
 from sim.families._gymnasium import asset
 from sim.family import Array, Fields, MujocoFamily
 from sim.gravity import on_slope
@@ -124,6 +124,7 @@ class HalfCheetah(MujocoFamily):
     episode_steps = 1000
     plan_horizon = 15
     plan_noise = (1.0,) * len(JOINTS)
+    planning = Planning(temperature=0.1, smoothness=0.0)
     robot = RobotSpec(
         name="half_cheetah",
         control_period_s=0.05,
