@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,11 @@ from bench.adaptation import noise_floor, on_policy, report, scores, tune
 from bench.adaptation.__main__ import Args, main, merge, part_name, run_seed
 from bench.adaptation.comparison import Arm, Comparison
 from bench.adaptation.judging import Condition, Tasks, judge, judge_simulator
-from bench.adaptation.methods import experience, scratch
+from bench.adaptation.methods import Start, experience, finish, scratch
 from bench.adaptation.quick import quickened
 from bench.adaptation.settings import (
+    EPSILON,
+    INNER_LR,
     METHODS,
     ON_POLICY_EPSILON,
     SETTINGS,
@@ -30,6 +33,7 @@ from bench.adaptation.settings import (
 )
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
+from reptile_agent.task import Planning
 from sim import registry
 
 
@@ -94,6 +98,7 @@ def test_a_part_of_other_settings_or_splits_is_left(quick):
     ("name", "later"),
     [
         ("arm", {"tried_plans": 1}),
+        ("arm", {"keep": 0.5}),
         ("point_nav", {"outer": "sgd"}),
         ("point_nav", {"learn_lr": 0.1}),
     ],
@@ -171,6 +176,46 @@ def test_one_outer_step_is_as_long_as_several():
     epsilons = {m: on_policy.config_of(setting, m, 3).epsilon for m in ("promp", "joint", "maml")}
     assert epsilons == {"promp": 0.01, "joint": 0.01, "maml": 0.04}
     assert on_policy.config_of(setting, "maml", 3).seed == 3
+
+
+def test_rows_of_other_plans_or_of_another_method_are_others(monkeypatch):
+    setting = SETTINGS["arm"]
+    name = part_name("arm", "0", setting, SPLITS)
+    other = dataclasses.replace(setting, also={"joint": {"fit_lr": 1.0}})
+    assert part_name("arm", "0", other, SPLITS) != name
+    rewarded = part_name("point_nav", "0", SETTINGS["point_nav"], SPLITS)
+    for family in ("arm", "point_nav"):
+        monkeypatch.setattr(type(registry.get(family)), "planning", Planning(smoothness=0.2))
+    assert part_name("arm", "0", setting, SPLITS) != name
+    # Nobody plans there.
+    assert part_name("point_nav", "0", SETTINGS["point_nav"], SPLITS) == rewarded
+
+
+def test_what_differs_for_a_method_is_trained_with():
+    setting = dataclasses.replace(
+        quickened(SETTINGS["arm"]), also={"reptile": {"keep": 0.5}, "joint": {"learn_lr": 0.1}}
+    )
+    shared = experience(registry.get("arm"), setting, 0, lambda _: None)
+    done = [finish(shared, setting, m, lambda _: None, Tuned(0.1, 1e-3)) for m in VERDICT]
+    found = {start.method: start.trainer.config for start in done}
+    assert [(found[m].keep, found[m].learn_lr) for m in VERDICT] == [(0.0, 0.1), (0.5, 0.0)]
+
+
+@pytest.mark.parametrize(("best", "beyond"), [(0.005, [0.005]), (0.12, []), (0.5, [0.5])])
+def test_beyond_the_best_inner_step_size_another_is_tried(best, beyond, monkeypatch):
+    """Returns fall with the ratio to the best one, whatever the outer one is."""
+    monkeypatch.setattr(tune, "finish", lambda *args: Start("joint", args[-1], 0, 0.0))
+    monkeypatch.setattr(
+        tune,
+        "judge",
+        lambda *args: [{"episode_return": -abs(math.log(args[2].inner_lr / best))}],
+    )
+    shared = Start("shared", None, 0, 0.0)
+    trials = tune._tune_planner(registry.get("arm"), SETTINGS["arm"], shared, "joint")
+    usual = [t["inner_lr"] for t in trials if t["epsilon"] == SETTINGS["arm"].train.epsilon]
+    assert usual == [*INNER_LR, *beyond]
+    assert {t["inner_lr"] for t in trials[len(usual) :]} == {best}
+    assert len(trials) == len(usual) + len(EPSILON)
 
 
 def test_a_family_without_settings_is_refused(tmp_path, capsys):
