@@ -30,13 +30,20 @@ class Planning:
     """
 
     correlation: float = 0.5
-    """Of the variation of an action from one period to the next, 0 to 1."""
+    """Of the variation of an action from one period to the next, from 0 to below 1."""
     temperature: float = 0.35
     """Softness of the weighting, in standard deviations of the plans' returns: the lower, the more
     the model is trusted."""
     smoothness: float = 0.1
     """Cost, in the reward's unit, of a change of the plan between two periods, squared in units of
     `plan_noise`."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.correlation < 1 and self.temperature > 0 and self.smoothness >= 0):
+            raise ValueError(
+                f"{self}: correlation must be 0 or more and below 1, temperature above 0, "
+                f"smoothness 0 or more"
+            )
 
 
 class VecSim(Protocol):

@@ -59,7 +59,7 @@ from bench.adaptation.settings import (
 )
 from bench.machine import about
 from reptile_agent.commands.console import console
-from reptile_agent.task import Planning, TaskFamily
+from reptile_agent.task import TaskFamily
 from sim import registry
 
 PARTS = Path("runs/adaptation")
@@ -69,7 +69,7 @@ LATER: dict[type, dict[str, object]] = {
         "train.tried_plans": 0,
         "train.keep": 0.0,
         "also": {},
-        "planning": asdict(Planning()),
+        "planning": {"correlation": 0.5, "temperature": 0.35, "smoothness": 0.1},
     },
     OnPolicySetting: {"train.outer": "adam", "train.learn_lr": 0.0},
 }

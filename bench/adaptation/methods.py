@@ -82,7 +82,8 @@ def fork(base: Trainer, config: TrainConfig) -> Trainer:
     """A trainer that goes on from where `base` stands, with another configuration."""
     trainer, state = Trainer(base.family, config, base.log), base.state
     params = {name: value.clone().requires_grad_() for name, value in base.params.items()}
-    trainer.state = dataclasses.replace(state, params=params, log_lr=None, outer=None)
+    fresh = {"log_lr": None, "outer": None, "contexts": None}
+    trainer.state = dataclasses.replace(state, params=params, **fresh)
     return trainer
 
 

@@ -32,7 +32,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Setting:
-    """How one family is trained and judged; the same for every method."""
+    """How one family is trained and judged; the same for all methods but in `tuned` and `also`."""
 
     train: TrainConfig
     """Meta-training; the algorithm is replaced."""
@@ -57,7 +57,7 @@ class Setting:
     tuned: dict[str, Tuned] = field(default_factory=dict)
     """Method -> step sizes, where they are not the ones of `train`; from `tune`."""
     also: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Method -> what else of `train` differs for it."""
+    """Method -> what of the meta-phase differs for it; the experience and the fit are shared."""
     oracle: Literal["trained", "simulator"] = "trained"
     """Whether the oracle is the learner, trained on the very task, or the simulator of that task in
     the model's place: where robots that stand teach nothing, the former knows no better."""

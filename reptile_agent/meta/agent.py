@@ -76,20 +76,20 @@ def measure(family: TaskFamily, rows: Arrays) -> Arrays:
 
 def make(family: TaskFamily, config: AgentConfig, normaliser: Arrays) -> Agent:
     """The learner that `config` names, with normalisers from `measure`."""
-    robot, noise = family.robot, tuple(family.plan_noise)
+    robot = family.robot
     model = _from(Normaliser, "model.", normaliser)
     policy = _from(PolicyNormaliser, "policy.", normaliser)
     if config.learner == "dynamics":
         learner = DynamicsLearner(robot, config.model, model)
-        planning = replace(PlannerConfig.of(family), samples=config.samples, doubt=config.doubt)
-        return Agent(learner, Planner(learner, planning, objective_of(family)), normaliser)
+        how = replace(PlannerConfig.of(family), samples=config.samples, doubt=config.doubt)
+        return Agent(learner, Planner(learner, how, objective_of(family)), normaliser)
     if config.learner == "actor_critic":
         learner = make_actor_critic(robot, config.actor_critic, policy)
     else:
         learner = ModelPolicyLearner(
             robot, config.model_policy, model, policy, objective_of(family)
         )
-    return Agent(learner, PolicyDriver(learner, noise), normaliser)
+    return Agent(learner, PolicyDriver(learner, tuple(family.plan_noise)), normaliser)
 
 
 def _arrays(prefix: str, normaliser: Any) -> Arrays:

@@ -19,13 +19,13 @@ from torch import Tensor
 from reptile_agent.meta.inner_loop import Adapt, InnerOptimizer
 from reptile_agent.meta.learner import Learner, Params, TensorBatch, stack
 
-NAME = "context"
+CONTEXT = "context"
 """Of the parameter that is kept."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeptContexts:
-    """The context that each training task's last inner loop came to."""
+    """The context that each training task's last inner loop which went on came to."""
 
     value: Tensor
     """[lanes, ...] as the start's context."""
@@ -33,13 +33,12 @@ class KeptContexts:
     @classmethod
     def begin(cls, start: Params, lanes: int) -> KeptContexts:
         """Nothing is known of any task yet."""
-        return cls(stack({NAME: start[NAME]}, lanes)[NAME].clone())
+        return cls(stack({CONTEXT: start[CONTEXT]}, lanes)[CONTEXT].clone())
 
     def keeping(self, adapt: Adapt, lanes: np.ndarray, kept: np.ndarray) -> Adapt:
-        """`adapt`, but some tasks' inner loops go on where their last one ended.
+        """`adapt`, but some tasks' inner loops go on where the last one that did ended.
 
-        What it returns has the start's context in all tasks: it is not to move towards what the
-        training tasks happen to be.
+        The others begin at the start's context, and are not remembered.
 
         Args:
             adapt: runs the inner loops.
@@ -56,13 +55,11 @@ class KeptContexts:
             batches: TensorBatch,
             lr: Params,
         ) -> tuple[Params, dict[str, Tensor]]:
-            fresh = stack(params, lanes.size)
-            begun = fresh[NAME].clone()
-            begun[rows] = self.value[which]
-            adapted, info = adapt(
-                learner, optimizer, fresh | {NAME: begun}, batches, lr, stacked=True
-            )
-            self.value[which] = adapted[NAME][rows]
-            return adapted | {NAME: fresh[NAME]}, info
+            starts = stack(params, lanes.size)
+            starts[CONTEXT] = starts[CONTEXT].clone()
+            starts[CONTEXT][rows] = self.value[which]
+            adapted, info = adapt(learner, optimizer, starts, batches, lr, stacked=True)
+            self.value[which] = adapted[CONTEXT][rows]
+            return adapted, info
 
         return adapt_on

@@ -1,4 +1,4 @@
-"""What an outer step learns from: minibatches of some tasks, to adapt on and to judge by."""
+"""What an outer step learns from: minibatches of some tasks, to adapt on, and queries."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def meta_batch(
 ) -> tuple[np.ndarray, TensorBatch, TensorBatch]:
     """Lanes, their support minibatches and their queries, each lane at some moment of its past.
 
-    Queries are of what came after, or of plans that were tried on the same task: what a window of
-    its own motion teaches a model should hold for what the robot does not do.
+    Queries are of what came after, or of plans that were tried on the same task: what is learned
+    from a window of the robot's motion is to hold for what it does not do. MAML judges by them, to
+    Reptile they are further inner steps.
 
     Args:
         learner: what the minibatches are made for.
@@ -49,7 +50,6 @@ def meta_batch(
         update={"inner_steps": max(config.query_steps, 1), "window": max(after, 2)}
     )
     query = minibatches(learner, replay, later, rehearsal, rng, now - after, lanes)
-    query = asked_about_tried(query, tried, lanes, rng)
     if not config.query_steps:
-        query = {name: value[:, :0] for name, value in query.items()}
-    return lanes, support, query
+        return lanes, support, {name: value[:, :0] for name, value in query.items()}
+    return lanes, support, asked_about_tried(query, tried, lanes, rng)

@@ -43,9 +43,9 @@ class PlannerConfig:
 
     @classmethod
     def of(cls, family: TaskFamily) -> PlannerConfig:
-        """As the family would have it."""
-        noise, planning = tuple(family.plan_noise), asdict(family.planning)
-        return cls(horizon=family.plan_horizon, noise=noise, **planning)
+        """As the family would have it; one that says nothing of `planning` has the defaults."""
+        planning = asdict(getattr(family, "planning", Planning()))
+        return cls(horizon=family.plan_horizon, noise=tuple(family.plan_noise), **planning)
 
     def colour(self) -> np.ndarray:
         """What white noise [horizon] is multiplied by to be correlated, [horizon, horizon]."""

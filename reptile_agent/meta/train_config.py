@@ -37,7 +37,8 @@ class TrainConfig(AgentConfig):
     tried_plans: int = 0
     """Learner dynamics: noisy plans per task and control period, in all rounds but the first, that
     the simulator carries out on the side; the model is fitted to about as much of them as of what
-    robots did, which is one plan in a hundred that it is asked about."""
+    robots did, which is one plan in a hundred that it is asked about, and they are the queries of
+    the meta-algorithm."""
     excitation: float = 1.5
     """Noise of the first round, in units of the family's plan_noise."""
     explore: float = 0.5
@@ -69,8 +70,9 @@ class TrainConfig(AgentConfig):
     arXiv 1707.09835); 0 leaves them at adaptation.inner_lr times lr_scale."""
     keep: float = 0.0
     """Algorithm reptile, learner dynamics with a context: chance that a task's inner loop goes on
-    from the context that its last one came to, instead of from the start's. Ten steps from nothing
-    tell little of a task, and weights learn to use no more than they are told."""
+    from the context that the last one which did came to, instead of from the start's, which then
+    stays. Ten steps from nothing tell little of a task, and weights learn to use no more than they
+    are told."""
     inner: InnerOptimizer = field(default_factory=InnerOptimizer)
     """Optimizer of the inner loop."""
     adaptation: AdaptationConfig = AdaptationConfig(
@@ -80,8 +82,8 @@ class TrainConfig(AgentConfig):
     train_inner_steps: int = 10
     """Inner steps per task in meta-training (k); the robot may take more."""
     query_steps: int = 5
-    """Minibatches per task of what came after the inner loop's window: they judge the adapted
-    parameters in MAML, and are the last inner steps in Reptile."""
+    """Minibatches per task of what came after the inner loop's window, or of tried plans if there
+    are any: they judge the adapted parameters in MAML, and are the last inner steps in Reptile."""
     query_window: int = 25
     """Transitions after the inner loop's window that they are drawn from, to within a segment."""
     compiled: bool = False

@@ -26,7 +26,7 @@ from reptile_agent.meta.droppable import Droppable
 from reptile_agent.meta.epsilon import schedule
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.inner_loop import Adapt, adapt_tasks, step_sizes
-from reptile_agent.meta.kept_contexts import KeptContexts
+from reptile_agent.meta.kept_contexts import CONTEXT, KeptContexts
 from reptile_agent.meta.learner import Params, TensorBatch
 from reptile_agent.meta.learners.temporal_difference import TARGET
 from reptile_agent.meta.meta_batch import meta_batch
@@ -290,18 +290,24 @@ class Trainer:
             state.priorities = Priorities(config.priority, config.priority_correction)
 
     def _led(self) -> list[torch.Tensor]:
-        """What the outer optimizer moves: all but target networks, which follow by themselves."""
-        return [value for name, value in self._params.items() if not name.startswith(TARGET)]
+        """What the outer optimizer moves.
+
+        That is all but target networks, which follow by themselves, and the start's context where
+        tasks keep their own: a mean of equal numbers is not quite that number, and Adam would make
+        steps of it.
+        """
+        still = (TARGET,) if self.state.contexts is None else (TARGET, CONTEXT)
+        return [value for name, value in self._params.items() if not name.startswith(still)]
 
     def _begin_meta(self) -> None:
         """Step sizes to be learned, and the outer optimizer of the meta-algorithm, fresh."""
         config, state = self.config, self.state
+        if config.keep > 0:
+            state.contexts = KeptContexts.begin(self.params, self._replay.lanes)
         groups = [{"params": self._led()}]
         if config.learn_lr > 0:
             state.log_lr = {n: v.requires_grad_() for n, v in to_log(self._lr()).items()}
             groups.append({"params": list(state.log_lr.values())})
-        if config.keep > 0:
-            state.contexts = KeptContexts.begin(self.params, self._replay.lanes)
         kind = torch.optim.Adam if config.outer == "adam" else torch.optim.SGD
         state.outer = kind(groups, lr=config.epsilon)
 

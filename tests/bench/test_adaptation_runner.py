@@ -181,7 +181,7 @@ def test_one_outer_step_is_as_long_as_several():
 def test_rows_of_other_plans_or_of_another_method_are_others(monkeypatch):
     setting = SETTINGS["arm"]
     name = part_name("arm", "0", setting, SPLITS)
-    other = dataclasses.replace(setting, also={"joint": {"fit_lr": 1.0}})
+    other = dataclasses.replace(setting, also={"joint": {"outer": "sgd"}})
     assert part_name("arm", "0", other, SPLITS) != name
     rewarded = part_name("point_nav", "0", SETTINGS["point_nav"], SPLITS)
     for family in ("arm", "point_nav"):

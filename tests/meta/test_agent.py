@@ -144,6 +144,12 @@ def test_plans_are_varied_and_weighed_as_the_family_says(robot):
     assert (how.horizon, how.noise) == (family.plan_horizon, family.plan_noise)
 
 
+@pytest.mark.parametrize("wrong", [{"correlation": 1.0}, {"temperature": 0.0}, {"smoothness": -1}])
+def test_plans_that_cannot_be_varied_or_weighed_so_are_refused(wrong):
+    with pytest.raises(ValueError, match="correlation must be 0 or more and below 1"):
+        Planning(**wrong)
+
+
 def test_plans_are_weighed_by_the_objective_which_need_not_be_the_reward(robot):
     class Aiming(Toy):
         def objective(self, obs, action, next_obs, reference):

