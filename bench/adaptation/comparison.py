@@ -11,6 +11,7 @@ import pandas as pd
 from bench.adaptation import estimates
 from bench.adaptation.estimates import Estimate, Worse
 from bench.adaptation.scores import METHODS, ResultsError, matrix, scales
+from bench.adaptation.settings import VERDICT
 
 ON_POLICY = "policy_gradient"
 """The learner whose every inner step takes fresh episodes."""
@@ -74,12 +75,12 @@ class Comparison:
         return [method for method in METHODS if method in present]
 
     def arms(self, split: str, experiment: str = "adapt") -> list[Arm]:
-        """Joint training at k = 0, then every method at k; at 0 where it takes no steps."""
-        arms = [Arm("joint", 0, "-")]
+        """What the verdict is about at k = 0, then every method at k; at 0 if it takes no steps."""
+        arms = [Arm(method, 0, "-") for method in VERDICT]
         for method in self.methods(split):
             at_k = [Arm(method, self.k, gate) for gate in ("on", "off")]
             at_k = [arm for arm in at_k if len(self.runs(split, arm, experiment=experiment))]
-            arms += at_k or ([Arm(method, 0, "-")] if method != "joint" else [])
+            arms += at_k or ([Arm(method, 0, "-")] if method not in VERDICT else [])
         return [arm for arm in arms if len(self.runs(split, arm, experiment=experiment))]
 
     def runs(

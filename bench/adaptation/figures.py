@@ -17,6 +17,7 @@ from bench.adaptation import estimates
 from bench.adaptation.comparison import Arm, Comparison
 from bench.adaptation.estimates import Estimate
 from bench.adaptation.scores import matrix
+from bench.adaptation.settings import VERDICT
 
 STYLES = {
     "reptile": ("#0072B2", "o"),
@@ -243,8 +244,8 @@ def _scores(comparison: Comparison, split: str) -> dict[str, np.ndarray]:
 
 
 def _compared(arm: Arm, comparison: Comparison) -> bool:
-    """Whether an arm is its method's own in a picture: with the gate as asked, joint with k."""
-    return arm.gate == comparison.gate or (arm.k == 0 and arm.method != "joint")
+    """Whether an arm is its method's own in a picture: with the gate as asked, and k if it can."""
+    return arm.gate == comparison.gate or (arm.k == 0 and arm.method not in VERDICT)
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def tables(comparison: Comparison, reps: int) -> list[Table]:
 
 
 def _methods(comparison: Comparison, split: str, reps: int) -> Table:
-    """Every method at k beside joint training at k = 0."""
+    """Every method at k beside joint training and Reptile at k = 0."""
     c, rows = comparison, []
     for arm in c.arms(split):
         runs = c.runs(split, arm)

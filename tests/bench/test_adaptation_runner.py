@@ -169,6 +169,7 @@ def test_curves_on_policy_hold_every_k(rows):
     assert at == [0, 1, 2, 5]
     assert values.shape == (1, 2, 4)
     assert Arm("rl2", 1, "off") in compared.arms("in_range")
+    assert [arm.method for arm in compared.arms("in_range") if arm.k == 0] == [*VERDICT, "oracle"]
 
 
 def test_one_outer_step_is_as_long_as_several():
