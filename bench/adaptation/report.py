@@ -19,6 +19,7 @@ import tyro
 from bench.adaptation import estimates, figures
 from bench.adaptation.comparison import ON_POLICY, Arm, Comparison, common
 from bench.adaptation.scores import METHODS, ResultsError, matrix, read
+from bench.adaptation.settings import SPLITS
 from reptile_agent.commands.console import console, table
 
 RESULTS = Path(__file__).parent.parent.parent / "docs/results"
@@ -37,7 +38,7 @@ class Args:
     """Raw results, one row a run."""
     out: Path = RESULTS
     """Folder for adaptation.md and figures/."""
-    splits: tuple[str, ...] = ("in_range", "extrapolated", "held_out")
+    splits: tuple[str, ...] = SPLITS
     """Splits to report; 'validation' is for tuning."""
     k: int | None = None
     """Inner steps at which methods are compared; default: 10, and 1 of policy gradients."""

@@ -22,9 +22,9 @@ from reptile_agent.task import Planning, TaskFamily
 Reward = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class PlannerConfig:
-    """How far and how finely to look ahead."""
+@dataclass(frozen=True, kw_only=True)
+class PlannerConfig(Planning):
+    """How far and how finely to look ahead, beside how plans are varied and weighed."""
 
     horizon: int
     """Control periods ahead."""
@@ -32,12 +32,6 @@ class PlannerConfig:
     """Standard deviation of each action's variation, in the action's unit."""
     samples: int = 64
     """Noisy plans tried per period; each is rolled out by every member of the ensemble."""
-    correlation: float = Planning.correlation
-    """Of the noise from one period to the next."""
-    temperature: float = Planning.temperature
-    """Softness of the weighting, in standard deviations of the plans' returns."""
-    smoothness: float = Planning.smoothness
-    """Cost of a change of the plan between two periods, squared in units of `noise`."""
     doubt: float = 0.0
     """Cost of the ensemble's disagreement, squared in units of one period's usual change."""
 

@@ -20,7 +20,7 @@ from reptile_agent.meta.tried_plans import TriedPlans, all_rows, asked_about_tri
 from reptile_agent.spec import limits
 
 HORIZON, SEGMENT = 6, 3
-CONFIG = PlannerConfig(HORIZON, SIGMA)
+CONFIG = PlannerConfig(horizon=HORIZON, noise=SIGMA)
 TRYING = dataclasses.replace(TINY, rounds=3, tried_plans=2)
 
 
