@@ -26,6 +26,7 @@ STYLES = {
     "promp": ("#E69F00", "D"),
     "rl2": ("#CC79A7", "v"),
     "joint": ("#D55E00", "X"),
+    "joint_context": ("#8C510A", "d"),
     "scratch": ("#999999", "P"),
     "oracle": ("#000000", "*"),
 }

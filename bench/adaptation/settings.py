@@ -97,6 +97,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "joint": {"algorithm": "joint"},
     "reptile": {"algorithm": "reptile"},
     "fomaml": {"algorithm": "fomaml"},
+    "joint_context": {"algorithm": "joint"},
     "maml": {
         "algorithm": "maml",
         "iterations": 60,
@@ -105,7 +106,9 @@ METHODS: dict[str, dict[str, Any]] = {
     },
 }
 """Method -> what differs from a setting's TrainConfig. Second-order MAML takes fewer and shorter
-outer steps: through ten inner steps it would take longer than all the others together."""
+outer steps: through ten inner steps it would take longer than all the others together.
+`joint_context` is joint training of which the context alone adapts: a control where Reptile's steps
+move nothing else."""
 VERDICT = ("joint", "reptile")
 """Methods that the verdict is about: every seed trains them."""
 INNER_LR = (0.02, 0.05, 0.12, 0.25)
@@ -169,6 +172,9 @@ LEGGED_SETTING = Setting(
     oracle="simulator",
     oracle_seeds=1,
 )
+CONTEXT_ALONE = {"context": 1.0, "": 1e-4}
+"""Factors on the inner step size: hardly anything but the context moves, and yet all parameters do,
+since Reptile's outer step is along what its inner loops moved."""
 POINT_NAV = OnPolicyConfig(iterations=30, sampling=Sampling(episode_steps=50))
 HALF_CHEETAH_VEL = OnPolicyConfig(iterations=20, sampling=Sampling(episode_steps=100))
 SETTINGS: dict[str, Setting | OnPolicySetting] = {
@@ -192,9 +198,18 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
             iterations=1000,
             epsilon=1e-3,
         ),
-        tuned={"joint": Tuned(0.005, 1e-3), "reptile": Tuned(1e-4, 1e-3)},
-        # The context moves by 1.0 times its gradient, and hardly anything else does.
-        also={"reptile": {"keep": 0.85, "lr_scale": {"context": 1e4}}},
+        methods=("joint", "reptile", "fomaml", "joint_context"),
+        tuned={
+            "joint": Tuned(0.005, 1e-3),
+            "reptile": Tuned(1.0, 1e-3),
+            "fomaml": Tuned(1.0, 1e-3),
+            "joint_context": Tuned(1.0, 1e-3),
+        },
+        also={
+            "reptile": {"keep": 0.85, "lr_scale": CONTEXT_ALONE},
+            "fomaml": {"lr_scale": CONTEXT_ALONE},
+            "joint_context": {"lr_scale": CONTEXT_ALONE},
+        },
     ),
     # It moves by a Runge-Kutta of order 4, which takes four times a cheetah's time.
     "ant": dataclasses.replace(LEGGED_SETTING, train=dataclasses.replace(LEGGED, tasks=24)),

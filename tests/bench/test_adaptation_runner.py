@@ -22,7 +22,6 @@ from bench.adaptation.quick import quickened
 from bench.adaptation.settings import (
     EPSILON,
     INNER_LR,
-    METHODS,
     ON_POLICY_EPSILON,
     SETTINGS,
     SPLITS,
@@ -58,7 +57,7 @@ def test_every_method_is_judged_on_the_same_tasks(rows):
         {method for name, method, _ in counts.index if name == family}
         for family in ("arm", "point_nav")
     )
-    assert planned == {*METHODS, "scratch", "oracle"}
+    assert planned == {*SETTINGS["arm"].methods, "scratch", "oracle"}
     assert learned == set(on_policy.METHODS)
     assert {split for _, _, split in counts.index} == set(SPLITS)
 
