@@ -6,6 +6,7 @@ writes docs/results/adaptation.parquet, one row a run; docs/protocol.md says wha
 `python -m bench.adaptation.report` makes every table and picture from the file. A seed that is
 done is kept in runs/adaptation/, so that an interrupted run goes on where it was; the file's name
 ends in a hash of the family's settings and the splits, so that what was run with others is left.
+The experience that a seed's methods share is kept there too, for other methods and step sizes.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from bench.adaptation.judging import (
     judge_oracle,
     judge_simulator,
 )
-from bench.adaptation.methods import Start, experience, finish, oracle, scratch
+from bench.adaptation.methods import KEPT, Start, experience, finish, oracle, scratch
 from bench.adaptation.quick import quickened
 from bench.adaptation.report import RESULTS
 from bench.adaptation.scores import SCHEMA, normalise
@@ -144,7 +145,9 @@ def _run_missing(args: Args, settings: Mapping[str, Setting | OnPolicySetting]) 
             def tell(doing: str, at: str = f"{name}, seed {seed}") -> None:
                 progress.update(bar, description=escape(f"{at}: {doing}"))
 
-            rows = [fill(row) for row in run_seed(name, settings[name], seed, args.splits, tell)]
+            kept = args.parts / KEPT.name
+            found = run_seed(name, settings[name], seed, args.splits, tell, kept)
+            rows = [fill(row) for row in found]
             partial = part.with_suffix(".partial")
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
             os.replace(partial, part)
@@ -179,25 +182,40 @@ def run_seed(
     seed: int,
     splits: tuple[str, ...],
     tell: Callable[[str], None] = lambda _: None,
+    kept: Path | None = None,
 ) -> Iterator[Row]:
-    """All rows of one family and meta-training seed; `tell` is called with what is done next."""
+    """All rows of one family and meta-training seed.
+
+    Args:
+        name: of the family.
+        setting: how it is run.
+        seed: of meta-training.
+        splits: to judge on.
+        tell: called with what is done next.
+        kept: folder of experience that is not gathered twice; None: it is.
+    """
     family = registry.get(name)
     tasks = Tasks.of(family, splits, setting.tasks)
     if isinstance(setting, OnPolicySetting):
         found = on_policy.run(family, setting, tasks, seed, tell)
     else:
-        found = _run_dynamics(family, setting, tasks, seed, tell)
+        found = _run_dynamics(family, setting, tasks, seed, tell, kept)
     for method, rows in found:
         console.print(f"{name}, seed {seed}: {method} {_summary(rows)}")
         yield from rows
 
 
 def _run_dynamics(
-    family: TaskFamily, setting: Setting, tasks: Tasks, seed: int, tell: Callable[[str], None]
+    family: TaskFamily,
+    setting: Setting,
+    tasks: Tasks,
+    seed: int,
+    tell: Callable[[str], None],
+    kept: Path | None,
 ) -> Iterator[tuple[str, list[Row]]]:
     """Every method and its rows, one after the other."""
     curves = seed < setting.curve_seeds
-    shared = experience(family, setting, seed, tell)
+    shared = experience(family, setting, seed, tell, kept)
     every = seed < setting.other_seeds
     for method in (m for m in setting.methods if every or m in VERDICT):
         start = finish(shared, setting, method, tell, setting.tuned_for(method))

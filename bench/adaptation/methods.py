@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from bench.adaptation.settings import METHODS, Setting, Tuned
 from reptile_agent.meta.agent import Agent
@@ -23,6 +27,9 @@ from reptile_agent.meta.trainer import Trainer
 from reptile_agent.replay import Replay
 from reptile_agent.task import Task, TaskFamily
 
+KEPT = Path("runs/adaptation/experience")
+"""Where experience is kept, so that another method, trial or judgement does not gather it anew."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -35,10 +42,40 @@ class Start:
 
 
 def experience(
-    family: TaskFamily, setting: Setting, seed: int, tell: Callable[[str], None]
+    family: TaskFamily,
+    setting: Setting,
+    seed: int,
+    tell: Callable[[str], None],
+    folder: Path | None = None,
 ) -> Start:
-    """What all methods share: every round of experience and the joint fit, no meta phase yet."""
+    """What all methods share: every round of experience and the joint fit, no meta phase yet.
+
+    Args:
+        family: whose training tasks.
+        setting: how.
+        seed: of meta-training.
+        tell: called with what is done next.
+        folder: where it is kept, for who asks for the same again; None: nowhere.
+    """
     config = dataclasses.replace(setting.train, seed=seed, algorithm="joint")
+    if folder is None:
+        return _gathered(family, config, tell)
+    told = TypeAdapter(TrainConfig).dump_python(config, mode="json")
+    text = json.dumps([told, asdict(family.planning)], sort_keys=True)
+    name = f"{family.name}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
+    kept, took = folder / name, (folder / name).with_suffix(".json")
+    if kept.exists():
+        base = Trainer.resume(family, kept)
+        return Start("shared", base, base.env_steps, json.loads(took.read_text())["train_s"])
+    found = _gathered(family, config, tell)
+    folder.mkdir(parents=True, exist_ok=True)
+    took.write_text(json.dumps({"train_s": found.train_s}))
+    found.trainer.save(kept)
+    return found
+
+
+def _gathered(family: TaskFamily, config: TrainConfig, tell: Callable[[str], None]) -> Start:
+    """The shared experience, made now."""
     began = time.monotonic()
     base = Trainer(family, config)
     before = base.total_iterations - config.iterations

@@ -28,7 +28,7 @@ import tyro
 
 from bench.adaptation.estimates import worse
 from bench.adaptation.judging import Condition, Tasks, judge
-from bench.adaptation.methods import Start, experience, finish
+from bench.adaptation.methods import KEPT, Start, experience, finish
 from bench.adaptation.quick import quickened
 from bench.adaptation.report import RESULTS
 from bench.adaptation.settings import SETTINGS, SPLITS, TUNING_SEED, VERDICT, Setting
@@ -67,7 +67,7 @@ def main(args: Args) -> int:
     if args.quick:
         setting = quickened(setting)
         assert isinstance(setting, Setting)
-    rows = measure(args.family, setting, args.runs)
+    rows = measure(args.family, setting, args.runs, None if args.quick else KEPT)
     out = args.out or (Path("runs") if args.quick else RESULTS) / "noise_floor.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(out.read_text())["rows"] if out.exists() else []
@@ -79,13 +79,15 @@ def main(args: Args) -> int:
     return 0
 
 
-def measure(name: str, setting: Setting, runs: int) -> list[dict[str, Any]]:
+def measure(
+    name: str, setting: Setting, runs: int, folder: Path | None = None
+) -> list[dict[str, Any]]:
     """Shares made worse, of each method and split."""
     family = registry.get(name)
     tasks = Tasks.of(family, SPLITS, setting.tasks)
     splits = np.array(tasks.splits)
     with console.status(f"{name}: gathering experience") as status:
-        shared = experience(family, setting, TUNING_SEED, status.update)
+        shared = experience(family, setting, TUNING_SEED, status.update, folder)
         rows = []
         for method in VERDICT:
             tuned = setting.tuned_for(method)

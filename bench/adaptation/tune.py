@@ -26,7 +26,7 @@ import tyro
 
 from bench.adaptation import on_policy
 from bench.adaptation.judging import Condition, Tasks, judge
-from bench.adaptation.methods import Start, experience, finish
+from bench.adaptation.methods import KEPT, Start, experience, finish
 from bench.adaptation.quick import quickened
 from bench.adaptation.report import RESULTS
 from bench.adaptation.settings import (
@@ -93,7 +93,8 @@ def main(args: Args) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     for name in args.families:
         setting = quickened(SETTINGS[name]) if args.quick else SETTINGS[name]
-        for method, trials in tune(registry.get(name), setting, args.methods):
+        folder = None if args.quick else KEPT
+        for method, trials in tune(registry.get(name), setting, args.methods, folder):
             # Read late: another process may have written its own meanwhile.
             known = json.loads(out.read_text()) if out.exists() else {}
             kept = [trial for trial in known.get(name, []) if trial["method"] != method]
@@ -104,14 +105,17 @@ def main(args: Args) -> int:
 
 
 def tune(
-    family: TaskFamily, setting: Setting | OnPolicySetting, methods: tuple[str, ...] | None
+    family: TaskFamily,
+    setting: Setting | OnPolicySetting,
+    methods: tuple[str, ...] | None,
+    folder: Path | None = None,
 ) -> Iterator[tuple[str, list[Trial]]]:
     """Methods and their trials: return on validation as the verdict will be read, at its k."""
     if isinstance(setting, OnPolicySetting):
         for method in methods or on_policy.TUNED:
             yield method, _tune_on_policy(family, setting, method)
         return
-    shared = experience(family, setting, TUNING_SEED, lambda _: None)
+    shared = experience(family, setting, TUNING_SEED, lambda _: None, folder)
     for method in (m for m in setting.methods if m in (methods or setting.methods)):
         yield method, _tune_planner(family, setting, shared, method)
 

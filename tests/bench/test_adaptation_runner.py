@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from bench.adaptation import noise_floor, on_policy, report, scores, tune
 from bench.adaptation.__main__ import Args, main, merge, part_name, run_seed
@@ -336,3 +337,29 @@ def test_other_noise_is_another_run_of_the_same_task(quick):
     )
     assert one == same
     assert not set(one) & set(other)
+
+
+def test_experience_is_not_gathered_twice_unless_another_is_asked_for(tmp_path, monkeypatch):
+    family, setting = registry.get("arm"), quickened(SETTINGS["arm"])
+    assert isinstance(setting, Setting)
+    gathered = []
+
+    def get(setting=setting, seed=0):
+        doing: list[str] = []
+        found = experience(family, setting, seed, doing.append, tmp_path)
+        gathered.append(bool(doing))
+        return found
+
+    first, again = get(), get()
+    assert (again.train_s, again.train_env_steps) == (first.train_s, first.train_env_steps)
+    ends = [
+        finish(shared, setting, "reptile", lambda _: None, Tuned(0.1, 1e-3)).trainer.params
+        for shared in (first, again, experience(family, setting, 0, lambda _: None))
+    ]
+    for end in ends[1:]:
+        assert all(torch.equal(value, end[name]) for name, value in ends[0].items())
+    get(seed=1)
+    get(dataclasses.replace(setting, train=dataclasses.replace(setting.train, fit_lr=2e-3)))
+    monkeypatch.setattr(type(family), "planning", Planning(smoothness=0.2))
+    get()
+    assert gathered == [True, False, True, True, True]
