@@ -155,26 +155,36 @@ LEGGED = dataclasses.replace(
     tasks=40,
     rounds=4,
     guided_rounds=1,
+    tried_plans=4,
     fit_iterations=2500,
-    iterations=250,
+    train_inner_steps=2,
+    query_steps=2,
+    iterations=1000,
+    epsilon=1e-3,
     samples=128,
 )
-LEGGED_TUNED = {"joint": Tuned(0.02, 2e-3), "reptile": Tuned(0.05, 4e-3)}
-"""Inner step sizes by the prediction error on half_cheetah's validation split, at 0.005, 0.02, 0.05
-and 0.12 for both, and by return at two of them each (docs/protocol.md); epsilon as found on the
-arm, where 2e-3 and 4e-3 are as good for joint."""
+CONTEXT_ALONE = {"context": LEGGED.model.context_lr, "": 2e-3}
+"""Factors on the inner step size: a context that moves as usual, and all others 500 times slower
+than usual. Not at rest, since Reptile's outer step is along what its inner loops moved."""
 LEGGED_SETTING = Setting(
     LEGGED,
     curve_seeds=1,
     tasks=8,
     methods=VERDICT,
-    tuned=LEGGED_TUNED,
+    tuned={
+        "joint": Tuned(0.005, 1e-3),
+        "reptile": Tuned(0.05, 1e-3),
+        "fomaml": Tuned(0.05, 1e-3),
+        "joint_context": Tuned(0.05, 1e-3),
+    },
+    also={
+        "reptile": {"keep": 0.85, "lr_scale": CONTEXT_ALONE},
+        "fomaml": {"lr_scale": CONTEXT_ALONE},
+        "joint_context": {"lr_scale": CONTEXT_ALONE},
+    },
     oracle="simulator",
     oracle_seeds=1,
 )
-CONTEXT_ALONE = {"context": LEGGED.model.context_lr, "": 2e-3}
-"""Factors on the inner step size: a context that moves as usual, and all others 500 times slower
-than usual. Not at rest, since Reptile's outer step is along what its inner loops moved."""
 POINT_NAV = OnPolicyConfig(iterations=30, sampling=Sampling(episode_steps=50))
 HALF_CHEETAH_VEL = OnPolicyConfig(iterations=20, sampling=Sampling(episode_steps=100))
 SETTINGS: dict[str, Setting | OnPolicySetting] = {
@@ -189,27 +199,7 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         },
     ),
     "half_cheetah": dataclasses.replace(
-        LEGGED_SETTING,
-        train=dataclasses.replace(
-            LEGGED,
-            tried_plans=4,
-            train_inner_steps=2,
-            query_steps=2,
-            iterations=1000,
-            epsilon=1e-3,
-        ),
-        methods=("joint", "reptile", "fomaml", "joint_context"),
-        tuned={
-            "joint": Tuned(0.005, 1e-3),
-            "reptile": Tuned(0.05, 1e-3),
-            "fomaml": Tuned(0.05, 1e-3),
-            "joint_context": Tuned(0.05, 1e-3),
-        },
-        also={
-            "reptile": {"keep": 0.85, "lr_scale": CONTEXT_ALONE},
-            "fomaml": {"lr_scale": CONTEXT_ALONE},
-            "joint_context": {"lr_scale": CONTEXT_ALONE},
-        },
+        LEGGED_SETTING, methods=("joint", "reptile", "fomaml", "joint_context")
     ),
     # It moves by a Runge-Kutta of order 4, which takes four times a cheetah's time.
     "ant": dataclasses.replace(LEGGED_SETTING, train=dataclasses.replace(LEGGED, tasks=24)),
