@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from bench.adaptation import estimates, figures
+from bench.adaptation import estimates, figures, kinds
 from bench.adaptation.comparison import ON_POLICY, Arm, Comparison, common
 from bench.adaptation.scores import METHODS, ResultsError, matrix, read
 from bench.adaptation.settings import SPLITS
@@ -154,6 +154,8 @@ def tables(comparison: Comparison, reps: int) -> list[Table]:
         made.append(_against(comparison, "seconds_of_data", "seconds of data"))
     if "fault" in set(comparison.rows.experiment):
         made.append(_faults(comparison))
+    if by_kind := kinds.rows(comparison):
+        made.append(_kinds(comparison, by_kind))
     return [*made, _budgets(comparison)]
 
 
@@ -261,6 +263,13 @@ def _faults(comparison: Comparison) -> Table:
         ],
         rows,
     )
+
+
+def _kinds(comparison: Comparison, rows: list[list[str]]) -> Table:
+    """What the steps do to each kind of change that no training task has."""
+    c = comparison
+    columns = ["kind", "method", "k", "gate", "median return at k = 0", "at k", "worse", "runs"]
+    return Table(f"{c.family}, {c.learner}, {kinds.SPLIT}: by kind of change", columns, rows)
 
 
 def _budgets(comparison: Comparison) -> Table:
