@@ -172,10 +172,10 @@ LEGGED_SETTING = Setting(
     tasks=8,
     methods=VERDICT,
     tuned={
-        "joint": Tuned(0.005, 1e-3),
-        "reptile": Tuned(0.05, 1e-3),
-        "fomaml": Tuned(0.05, 1e-3),
-        "joint_context": Tuned(0.05, 1e-3),
+        "joint": Tuned(0.02, 2e-3),
+        "reptile": Tuned(0.5, 8e-3),
+        "fomaml": Tuned(0.02, 1e-3),
+        "joint_context": Tuned(0.005, 8e-3),
     },
     also={
         "reptile": {"keep": 0.85, "lr_scale": CONTEXT_ALONE},
