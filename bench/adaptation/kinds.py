@@ -36,12 +36,13 @@ def of_tasks(family: str, tasks: Iterable[int]) -> dict[str, list[int]]:
 def rows(comparison: Comparison) -> list[list[str]]:
     """Kind, method, k, gate, median returns without and with the steps, share made worse, runs.
 
+    The oracle takes no steps, and has the first of them alone.
     Medians: where robots are lost altogether, as by exchanged plugs, one run outweighs all others.
     """
     c, made = comparison, []
     if SPLIT not in c.splits:
         return made
-    arms = [arm for arm in c.arms(SPLIT) if arm.k and arm.gate == c.judged_gate]
+    arms = [arm for arm in c.arms(SPLIT) if arm.gate == c.judged_gate or arm.method == "oracle"]
     for kind, tasks in of_tasks(c.family, c.rows.task[c.rows.split == SPLIT].unique()).items():
         for arm in arms:
             start = c.runs(SPLIT, Arm(arm.method, 0, "-"))
@@ -49,12 +50,14 @@ def rows(comparison: Comparison) -> list[list[str]]:
             if any(runs.empty for runs in both):
                 continue
             before, after = common([matrix(runs, "episode_return") for runs in both])
-            worse = estimates.worse(before, after)
-            medians = (f"{np.median(returns):.4g}" for returns in (before, after))
+            steps = ["-", "-"]
+            if arm.k:
+                worse = estimates.worse(before, after)
+                steps = [f"{np.median(after):.4g}", f"{worse.share:.0%}"]
             made.append(
                 [
-                    *(kind, arm.method, str(arm.k), arm.gate, *medians),
-                    *(f"{worse.share:.0%}", f"{before.shape[0]} x {before.shape[1]}"),
+                    *(kind, arm.method, str(arm.k), arm.gate, f"{np.median(before):.4g}"),
+                    *(*steps, f"{before.shape[0]} x {before.shape[1]}"),
                 ]
             )
     return made

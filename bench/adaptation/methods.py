@@ -28,7 +28,8 @@ from reptile_agent.replay import Replay
 from reptile_agent.task import Task, TaskFamily
 
 KEPT = Path("runs/adaptation/experience")
-"""Where experience is kept, so that another method, trial or judgement does not gather it anew."""
+"""Where experience is kept, so that another method, trial or judgement does not gather it anew.
+Delete it where a simulator or the trainer has changed: only settings are told apart."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,12 @@ def experience(
     config = dataclasses.replace(setting.train, seed=seed, algorithm="joint")
     if folder is None:
         return _gathered(family, config, tell)
-    told = TypeAdapter(TrainConfig).dump_python(config, mode="json")
-    text = json.dumps([told, asdict(family.planning)], sort_keys=True)
+    told = [
+        TypeAdapter(TrainConfig).dump_python(config, mode="json"),
+        *(asdict(family.planning), family.plan_horizon, family.plan_noise),
+        family.splits()["train"][: config.tasks],
+    ]
+    text = json.dumps(told, sort_keys=True)
     name = f"{family.name}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
     kept, took = folder / name, (folder / name).with_suffix(".json")
     if kept.exists():

@@ -20,7 +20,7 @@ def numbers():
 
 
 def compared(split, returns, family="arm"):
-    """Joint training's runs, seeds x k in (0, 10) per task."""
+    """Joint training's runs, seeds x k in (0, 10) per task, and an oracle's, as good as 0."""
     rows = [
         {
             **{"family": family, "split": split, "task": task, "seed": seed, "k": k},
@@ -31,6 +31,7 @@ def compared(split, returns, family="arm"):
         for seed, pair in enumerate(seeds)
         for k, value in zip((0, 10), pair)
     ]
+    rows += [row | {"method": "oracle", "episode_return": 0.0} for row in rows if row["k"] == 0]
     return Comparison(family, "dynamics", pd.DataFrame(rows), 10, 5.0, "on")
 
 
@@ -44,7 +45,9 @@ def test_one_kind_does_not_hide_behind_another(numbers):
     found = kinds.rows(compared("held_out", returns))
     assert found == [
         [SWAP, "joint", "10", "on", "-25", "-35", "75%", "2 x 2"],
+        [SWAP, "oracle", "0", "-", "0", "-", "-", "2 x 2"],
         [OFFSET, "joint", "10", "on", "-7", "-1.5", "0%", "2 x 1"],
+        [OFFSET, "oracle", "0", "-", "0", "-", "-", "2 x 1"],
     ]
 
 

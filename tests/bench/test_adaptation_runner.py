@@ -340,8 +340,13 @@ def test_other_noise_is_another_run_of_the_same_task(quick):
 
 
 def test_experience_is_not_gathered_twice_unless_another_is_asked_for(tmp_path, monkeypatch):
-    family, setting = registry.get("arm"), quickened(SETTINGS["arm"])
-    assert isinstance(setting, Setting)
+    family, quick = registry.get("arm"), quickened(SETTINGS["arm"])
+    assert isinstance(quick, Setting)
+    setting = dataclasses.replace(
+        quick,
+        train=dataclasses.replace(quick.train, tried_plans=1),
+        also={"reptile": {"keep": 0.5}},
+    )
     gathered = []
 
     def get(setting=setting, seed=0):
