@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter
 
 from bench.adaptation.settings import METHODS, Setting, Tuned
 from reptile_agent.meta.agent import Agent
+from reptile_agent.meta.checkpoint import CheckpointError
 from reptile_agent.meta.collect import drive, excite
 from reptile_agent.meta.compiled import CompiledAdaptation
 from reptile_agent.meta.guide import guide
@@ -69,9 +71,10 @@ def experience(
     text = json.dumps(told, sort_keys=True)
     name = f"{family.name}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
     kept, took = folder / name, (folder / name).with_suffix(".json")
-    if kept.exists():
-        base = Trainer.resume(family, kept)
-        return Start("shared", base, base.env_steps, json.loads(took.read_text())["train_s"])
+    if kept.exists() and took.exists():
+        with suppress(CheckpointError):  # a damaged file is worth no more than none
+            base = Trainer.resume(family, kept)
+            return Start("shared", base, base.env_steps, json.loads(took.read_text())["train_s"])
     found = _gathered(family, config, tell)
     folder.mkdir(parents=True, exist_ok=True)
     took.write_text(json.dumps({"train_s": found.train_s}))

@@ -363,8 +363,11 @@ def test_experience_is_not_gathered_twice_unless_another_is_asked_for(tmp_path, 
     ]
     for end in ends[1:]:
         assert all(torch.equal(value, end[name]) for name, value in ends[0].items())
+    (kept,) = tmp_path.glob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-1000])
+    get()
     get(seed=1)
     get(dataclasses.replace(setting, train=dataclasses.replace(setting.train, fit_lr=2e-3)))
     monkeypatch.setattr(type(family), "planning", Planning(smoothness=0.2))
     get()
-    assert gathered == [True, False, True, True, True]
+    assert gathered == [True, False, True, True, True, True]
