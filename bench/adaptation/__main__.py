@@ -11,7 +11,6 @@ The experience that a seed's methods share is kept there too, for other methods 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -57,6 +56,7 @@ from bench.adaptation.settings import (
     VERDICT,
     OnPolicySetting,
     Setting,
+    digest,
 )
 from bench.machine import about
 from reptile_agent.commands.console import console
@@ -145,8 +145,8 @@ def _run_missing(args: Args, settings: Mapping[str, Setting | OnPolicySetting]) 
             def tell(doing: str, at: str = f"{name}, seed {seed}") -> None:
                 progress.update(bar, description=escape(f"{at}: {doing}"))
 
-            kept = args.parts / KEPT.name
-            found = run_seed(name, settings[name], seed, args.splits, tell, kept)
+            folder = args.parts / KEPT.name
+            found = run_seed(name, settings[name], seed, args.splits, tell, folder)
             rows = [fill(row) for row in found]
             partial = part.with_suffix(".partial")
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
@@ -172,8 +172,7 @@ def settings_hash(family: str, setting: Setting | OnPolicySetting, splits: tuple
         fields = settings[group[0]] if group else settings
         if fields[field] == nothing:
             del fields[field]
-    text = json.dumps([settings, splits], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return digest([settings, splits])
 
 
 def run_seed(
@@ -182,7 +181,7 @@ def run_seed(
     seed: int,
     splits: tuple[str, ...],
     tell: Callable[[str], None] = lambda _: None,
-    kept: Path | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Row]:
     """All rows of one family and meta-training seed.
 
@@ -192,14 +191,14 @@ def run_seed(
         seed: of meta-training.
         splits: to judge on.
         tell: called with what is done next.
-        kept: folder of experience that is not gathered twice; None: it is.
+        folder: of experience that is not gathered twice; None: it is.
     """
     family = registry.get(name)
     tasks = Tasks.of(family, splits, setting.tasks)
     if isinstance(setting, OnPolicySetting):
         found = on_policy.run(family, setting, tasks, seed, tell)
     else:
-        found = _run_dynamics(family, setting, tasks, seed, tell, kept)
+        found = _run_dynamics(family, setting, tasks, seed, tell, folder)
     for method, rows in found:
         console.print(f"{name}, seed {seed}: {method} {_summary(rows)}")
         yield from rows
@@ -211,11 +210,11 @@ def _run_dynamics(
     tasks: Tasks,
     seed: int,
     tell: Callable[[str], None],
-    kept: Path | None,
+    folder: Path | None,
 ) -> Iterator[tuple[str, list[Row]]]:
     """Every method and its rows, one after the other."""
     curves = seed < setting.curve_seeds
-    shared = experience(family, setting, seed, tell, kept)
+    shared = experience(family, setting, seed, tell, folder)
     every = seed < setting.other_seeds
     for method in (m for m in setting.methods if every or m in VERDICT):
         start = finish(shared, setting, method, tell, setting.tuned_for(method))

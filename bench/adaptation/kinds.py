@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from bench.adaptation import estimates
-from bench.adaptation.comparison import Arm, Comparison, common
+from bench.adaptation.comparison import Arm, Comparison
 from bench.adaptation.scores import matrix
 from sim import registry
 
@@ -43,21 +43,21 @@ def rows(comparison: Comparison) -> list[list[str]]:
     if SPLIT not in c.splits:
         return made
     arms = [arm for arm in c.arms(SPLIT) if arm.gate == c.judged_gate or arm.method == "oracle"]
-    for kind, tasks in of_tasks(c.family, c.rows.task[c.rows.split == SPLIT].unique()).items():
+    held_out = c.rows[c.rows.split == SPLIT]
+    for kind, tasks in of_tasks(c.family, held_out.task.unique()).items():
+        of_kind = replace(c, rows=held_out.loc[held_out.task.isin(tasks)])
         for arm in arms:
-            start = c.runs(SPLIT, Arm(arm.method, 0, "-"))
-            both = [runs.loc[runs.task.isin(tasks)] for runs in (start, c.runs(SPLIT, arm))]
-            if any(runs.empty for runs in both):
+            start = of_kind.runs(SPLIT, Arm(arm.method, 0, "-"))
+            adapted = of_kind.runs(SPLIT, arm)
+            if start.empty or adapted.empty:
                 continue
-            before, after = common([matrix(runs, "episode_return") for runs in both])
-            steps = ["-", "-"]
-            if arm.k:
-                worse = estimates.worse(before, after)
-                steps = [f"{np.median(after):.4g}", f"{worse.share:.0%}"]
+            before, after = (matrix(runs, "episode_return") for runs in (start, adapted))
+            worse = of_kind.worse(SPLIT, arm)
+            steps = [f"{np.median(after):.4g}", f"{worse.share:.0%}"] if worse else ["-", "-"]
             made.append(
                 [
                     *(kind, arm.method, str(arm.k), arm.gate, f"{np.median(before):.4g}"),
-                    *(*steps, f"{before.shape[0]} x {before.shape[1]}"),
+                    *(*steps, f"{after.shape[0]} x {after.shape[1]}"),
                 ]
             )
     return made

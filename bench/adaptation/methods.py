@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from bench.adaptation.settings import METHODS, Setting, Tuned
+from bench.adaptation.settings import METHODS, Setting, Tuned, digest
 from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.checkpoint import CheckpointError
 from reptile_agent.meta.collect import drive, excite
@@ -68,9 +67,8 @@ def experience(
         *(asdict(family.planning), family.plan_horizon, family.plan_noise),
         family.splits()["train"][: config.tasks],
     ]
-    text = json.dumps(told, sort_keys=True)
-    name = f"{family.name}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
-    kept, took = folder / name, (folder / name).with_suffix(".json")
+    kept = folder / f"{family.name}-{seed}-{digest(told)}.safetensors"
+    took = kept.with_suffix(".json")
     if kept.exists() and took.exists():
         with suppress(CheckpointError):  # a damaged file is worth no more than none
             base = Trainer.resume(family, kept)

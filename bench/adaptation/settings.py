@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -107,8 +109,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """Method -> what differs from a setting's TrainConfig. Second-order MAML takes fewer and shorter
 outer steps: through ten inner steps it would take longer than all the others together.
-`joint_context` is joint training of which the context alone adapts: a control where Reptile's steps
-move nothing else."""
+`joint_context` is joint training of which the context alone adapts, a control where Reptile's steps
+move nothing else: by CONTEXT_ALONE, in its setting's `also`."""
 VERDICT = ("joint", "reptile")
 """Methods that the verdict is about: every seed trains them."""
 INNER_LR = (0.02, 0.05, 0.12, 0.25)
@@ -164,24 +166,16 @@ LEGGED = dataclasses.replace(
     samples=128,
 )
 CONTEXT_ALONE = {"context": LEGGED.model.context_lr, "": 2e-3}
-"""Factors on the inner step size: a context that moves as usual, and all others 500 times slower
-than usual. Not at rest, since Reptile's outer step is along what its inner loops moved."""
+"""Factors on the inner step size: a context that moves as usual, and all others (the empty prefix
+fits what no other does) 500 times slower than usual. Not at rest, since Reptile's outer step is
+along what its inner loops moved."""
 LEGGED_SETTING = Setting(
     LEGGED,
     curve_seeds=1,
     tasks=8,
     methods=VERDICT,
-    tuned={
-        "joint": Tuned(0.02, 2e-3),
-        "reptile": Tuned(0.5, 8e-3),
-        "fomaml": Tuned(0.02, 1e-3),
-        "joint_context": Tuned(0.005, 8e-3),
-    },
-    also={
-        "reptile": {"keep": 0.85, "lr_scale": CONTEXT_ALONE},
-        "fomaml": {"lr_scale": CONTEXT_ALONE},
-        "joint_context": {"lr_scale": CONTEXT_ALONE},
-    },
+    tuned={"joint": Tuned(0.02, 2e-3), "reptile": Tuned(0.5, 8e-3)},
+    also={"reptile": {"keep": 0.85, "lr_scale": CONTEXT_ALONE}},
     oracle="simulator",
     oracle_seeds=1,
 )
@@ -199,7 +193,12 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         },
     ),
     "half_cheetah": dataclasses.replace(
-        LEGGED_SETTING, methods=("joint", "reptile", "fomaml", "joint_context")
+        LEGGED_SETTING,
+        methods=(*VERDICT, "fomaml", "joint_context"),
+        tuned=LEGGED_SETTING.tuned
+        | {"fomaml": Tuned(0.02, 1e-3), "joint_context": Tuned(0.005, 8e-3)},
+        also=LEGGED_SETTING.also
+        | {name: {"lr_scale": CONTEXT_ALONE} for name in ("fomaml", "joint_context")},
     ),
     # It moves by a Runge-Kutta of order 4, which takes four times a cheetah's time.
     "ant": dataclasses.replace(LEGGED_SETTING, train=dataclasses.replace(LEGGED, tasks=24)),
@@ -240,3 +239,9 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
     ),
 }
 """Family -> how it is run."""
+
+
+def digest(told: object) -> str:
+    """Eight hexadecimal digits that tell what can be written as JSON from anything else."""
+    text = json.dumps(told, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
