@@ -70,6 +70,7 @@ LATER: dict[type, dict[str, object]] = {
         "train.tried_plans": 0,
         "train.keep": 0.0,
         "also": {},
+        "ungated_seeds": 0,
         "planning": {"correlation": 0.5, "temperature": 0.35, "smoothness": 0.1},
     },
     OnPolicySetting: {"train.outer": "adam", "train.learn_lr": 0.0},
@@ -213,17 +214,16 @@ def _run_dynamics(
     folder: Path | None,
 ) -> Iterator[tuple[str, list[Row]]]:
     """Every method and its rows, one after the other."""
-    curves = seed < setting.curve_seeds
     shared = experience(family, setting, seed, tell, folder)
     every = seed < setting.other_seeds
     for method in (m for m in setting.methods if every or m in VERDICT):
         start = finish(shared, setting, method, tell, setting.tuned_for(method))
-        yield method, _judged(setting, start, tasks, seed, curves, tell)
+        yield method, _judged(setting, start, tasks, seed, tell)
         if method == "joint" and seed < setting.oracle_seeds:
             tell("the oracle")
             yield "oracle", _oracle_rows(setting, start, tasks, seed)
     if every:
-        yield "scratch", _judged(setting, scratch(shared), tasks, seed, curves, tell)
+        yield "scratch", _judged(setting, scratch(shared), tasks, seed, tell)
 
 
 def _judged(
@@ -231,11 +231,10 @@ def _judged(
     start: Start,
     tasks: Tasks,
     seed: int,
-    curves: bool,
     tell: Callable[[str], None],
 ) -> list[Row]:
     done: list[Row] = []
-    for how in conditions(setting, start.method, curves, STEPS):
+    for how in conditions(setting, start.method, seed, STEPS):
         tell(f"judging {start.method}, {how}")
         done += judge(start.trainer.family, setting, start.trainer, tasks, how, seed)
     return [labelled(row, start, seed) for row in done]

@@ -54,15 +54,18 @@ class Condition:
     """Which noise the planner draws."""
 
 
-def conditions(
-    setting: Setting, method: str, curves: bool, steps: tuple[int, ...]
-) -> list[Condition]:
+def conditions(setting: Setting, method: str, seed: int, steps: tuple[int, ...]) -> list[Condition]:
     """What a method is run under: all of it for the two that the verdict is about."""
     found = [Condition(0), Condition(10)]
-    if curves and method in VERDICT:
+    curves = seed < setting.curve_seeds
+    if method not in VERDICT:
+        return found
+    if curves or seed < setting.ungated_seeds:
+        found.append(Condition(10, gated=False))
+    if curves:
         found += [Condition(k) for k in steps if k not in (0, 10)]
         found += [Condition(10, window=w) for w in setting.windows]
-        found += [Condition(10, gated=False), Condition(0, fault=True), Condition(10, fault=True)]
+        found += [Condition(0, fault=True), Condition(10, fault=True)]
     return found
 
 

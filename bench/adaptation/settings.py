@@ -42,6 +42,8 @@ class Setting:
     """Meta-training seeds."""
     curve_seeds: int = 3
     """Seeds that also run the curves against k and data, the faults and the runs without gate."""
+    ungated_seeds: int = 0
+    """Seeds that also run without gate, where they are more than those with curves."""
     tasks: int = 10
     """Tasks of each split, the first ones."""
     periods: int = 165
@@ -172,6 +174,7 @@ along what its inner loops moved."""
 LEGGED_SETTING = Setting(
     LEGGED,
     curve_seeds=1,
+    ungated_seeds=5,
     tasks=8,
     methods=VERDICT,
     tuned={"joint": Tuned(0.02, 2e-3), "reptile": Tuned(0.5, 8e-3)},

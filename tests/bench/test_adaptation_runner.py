@@ -17,7 +17,7 @@ import torch
 from bench.adaptation import noise_floor, on_policy, report, scores, tune
 from bench.adaptation.__main__ import Args, main, merge, part_name, run_seed
 from bench.adaptation.comparison import Arm, Comparison
-from bench.adaptation.judging import Condition, Tasks, judge, judge_simulator
+from bench.adaptation.judging import Condition, Tasks, conditions, judge, judge_simulator
 from bench.adaptation.methods import Start, experience, finish, scratch
 from bench.adaptation.quick import quickened
 from bench.adaptation.settings import (
@@ -217,6 +217,18 @@ def test_beyond_the_best_inner_step_size_another_is_tried(best, beyond, monkeypa
     assert usual == [*INNER_LR, *beyond]
     assert {t["inner_lr"] for t in trials[len(usual) :]} == {best}
     assert len(trials) == len(usual) + len(EPSILON)
+
+
+@pytest.mark.parametrize(
+    ("method", "seed", "some"),
+    [("reptile", 0, 9), ("joint", 1, 3), ("reptile", 2, 2), ("maml", 0, 2)],
+)
+def test_seeds_without_curves_may_run_without_gate(method, seed, some):
+    setting = Setting(SETTINGS["arm"].train, curve_seeds=1, ungated_seeds=2)
+    found = conditions(setting, method, seed, (0, 1, 5, 10))
+    assert len(set(found)) == len(found) == some
+    assert (Condition(10, gated=False) in found) == (some > 2)
+    assert found[:2] == [Condition(0), Condition(10)]
 
 
 def test_a_family_without_settings_is_refused(tmp_path, capsys):
