@@ -204,7 +204,11 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         | {name: {"lr_scale": CONTEXT_ALONE} for name in ("fomaml", "joint_context")},
     ),
     # It moves by a Runge-Kutta of order 4, which takes four times a cheetah's time.
-    "ant": dataclasses.replace(LEGGED_SETTING, train=dataclasses.replace(LEGGED, tasks=24)),
+    "ant": dataclasses.replace(
+        LEGGED_SETTING,
+        train=dataclasses.replace(LEGGED, tasks=24),
+        tuned={"joint": Tuned(0.05, 1e-3), "reptile": Tuned(0.12, 1e-3)},
+    ),
     "rover": Setting(
         dataclasses.replace(TRAIN, adaptation=AT_20_HZ, tasks=48),
         seeds=10,
