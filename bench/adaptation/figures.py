@@ -27,6 +27,7 @@ STYLES = {
     "rl2": ("#CC79A7", "v"),
     "joint": ("#D55E00", "X"),
     "joint_context": ("#8C510A", "d"),
+    "reptile_afresh": ("#666666", "h"),
     "scratch": ("#999999", "P"),
     "oracle": ("#000000", "*"),
 }

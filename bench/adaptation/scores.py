@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 )
 METHODS = (
     *("reptile", "fomaml", "maml", "promp", "rl2"),
-    *("joint", "joint_context", "scratch", "oracle"),
+    *("reptile_afresh", "joint", "joint_context", "scratch", "oracle"),
 )
 RUN = [
     *("family", "split", "task", "seed", "learner"),

@@ -102,6 +102,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "reptile": {"algorithm": "reptile"},
     "fomaml": {"algorithm": "fomaml"},
     "joint_context": {"algorithm": "joint"},
+    "reptile_afresh": {"algorithm": "reptile"},
     "maml": {
         "algorithm": "maml",
         "iterations": 60,
@@ -112,7 +113,8 @@ METHODS: dict[str, dict[str, Any]] = {
 """Method -> what differs from a setting's TrainConfig. Second-order MAML takes fewer and shorter
 outer steps: through ten inner steps it would take longer than all the others together.
 `joint_context` is joint training of which the context alone adapts, a control where Reptile's steps
-move nothing else: by CONTEXT_ALONE, in its setting's `also`."""
+move nothing else: by CONTEXT_ALONE, in its setting's `also`. `reptile_afresh` is Reptile that keeps
+no context from visit to visit, a control where it does."""
 VERDICT = ("joint", "reptile")
 """Methods that the verdict is about: every seed trains them."""
 INNER_LR = (0.02, 0.05, 0.12, 0.25)
@@ -197,11 +199,14 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
     ),
     "half_cheetah": dataclasses.replace(
         LEGGED_SETTING,
-        methods=(*VERDICT, "fomaml", "joint_context"),
+        methods=(*VERDICT, "fomaml", "joint_context", "reptile_afresh"),
         tuned=LEGGED_SETTING.tuned
         | {"fomaml": Tuned(0.02, 1e-3), "joint_context": Tuned(0.005, 8e-3)},
         also=LEGGED_SETTING.also
-        | {name: {"lr_scale": CONTEXT_ALONE} for name in ("fomaml", "joint_context")},
+        | {
+            name: {"lr_scale": CONTEXT_ALONE}
+            for name in ("fomaml", "joint_context", "reptile_afresh")
+        },
     ),
     # It moves by a Runge-Kutta of order 4, which takes four times a cheetah's time.
     "ant": dataclasses.replace(
