@@ -201,7 +201,11 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
         LEGGED_SETTING,
         methods=(*VERDICT, "fomaml", "joint_context", "reptile_afresh"),
         tuned=LEGGED_SETTING.tuned
-        | {"fomaml": Tuned(0.02, 1e-3), "joint_context": Tuned(0.005, 8e-3)},
+        | {
+            "fomaml": Tuned(0.02, 1e-3),
+            "joint_context": Tuned(0.005, 8e-3),
+            "reptile_afresh": Tuned(0.5, 8e-3),
+        },
         also=LEGGED_SETTING.also
         | {
             name: {"lr_scale": CONTEXT_ALONE}
