@@ -27,11 +27,12 @@ STYLES = {
     "rl2": ("#CC79A7", "v"),
     "joint": ("#D55E00", "X"),
     "joint_context": ("#8C510A", "d"),
-    "reptile_afresh": ("#666666", "h"),
+    "reptile_afresh": ("#332288", "h"),
     "scratch": ("#999999", "P"),
     "oracle": ("#000000", "*"),
 }
-"""Colours that the colour-blind tell apart (Okabe and Ito 2008, less the yellow), and markers."""
+"""Colours that the colour-blind tell apart (Okabe and Ito 2008, less the yellow, and two more for
+controls), and markers."""
 AXES = {"k": "inner steps k", "seconds_of_data": "data [s]"}
 VALUES = {"score": "score (IQM)", "episode_return": "mean return"}
 WIDTH_IN, PANEL_IN, DPI = 9.5, 2.6, 130

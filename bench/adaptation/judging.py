@@ -55,7 +55,9 @@ class Condition:
 
 
 def conditions(setting: Setting, method: str, seed: int, steps: tuple[int, ...]) -> list[Condition]:
-    """What a method is run under: all of it for the two that the verdict is about."""
+    """What a method is run under in one seed: more than k = 0 and 10 only for the two that the
+    verdict is about.
+    """
     found = [Condition(0), Condition(10)]
     curves = seed < setting.curve_seeds
     if method not in VERDICT:

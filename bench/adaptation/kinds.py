@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.adaptation.comparison import Arm, Comparison
+from bench.adaptation import estimates
+from bench.adaptation.comparison import Arm, Comparison, common
 from bench.adaptation.scores import matrix
 from sim import registry
 
@@ -51,9 +52,11 @@ def rows(comparison: Comparison) -> list[list[str]]:
             adapted = of_kind.runs(SPLIT, arm)
             if start.empty or adapted.empty:
                 continue
-            before, after = (matrix(runs, "episode_return") for runs in (start, adapted))
-            worse = of_kind.worse(SPLIT, arm)
-            steps = [f"{np.median(after):.4g}", f"{worse.share:.0%}"] if worse else ["-", "-"]
+            before, after = common([matrix(runs, "episode_return") for runs in (start, adapted)])
+            steps = ["-", "-"]
+            if arm.k:
+                worse = estimates.worse(before, after)
+                steps = [f"{np.median(after):.4g}", f"{worse.share:.0%}"]
             made.append(
                 [
                     *(kind, arm.method, str(arm.k), arm.gate, f"{np.median(before):.4g}"),

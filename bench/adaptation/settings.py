@@ -41,9 +41,9 @@ class Setting:
     seeds: int = 5
     """Meta-training seeds."""
     curve_seeds: int = 3
-    """Seeds that also run the curves against k and data, the faults and the runs without gate."""
+    """Seeds that also run the curves against k and data, the faults, and without gate."""
     ungated_seeds: int = 0
-    """Seeds that also run without gate, where they are more than those with curves."""
+    """Seeds that also run without gate, where they are to be more than those with curves."""
     tasks: int = 10
     """Tasks of each split, the first ones."""
     periods: int = 165
@@ -113,8 +113,8 @@ METHODS: dict[str, dict[str, Any]] = {
 """Method -> what differs from a setting's TrainConfig. Second-order MAML takes fewer and shorter
 outer steps: through ten inner steps it would take longer than all the others together.
 `joint_context` is joint training of which the context alone adapts, a control where Reptile's steps
-move nothing else: by CONTEXT_ALONE, in its setting's `also`. `reptile_afresh` is Reptile that keeps
-no context from visit to visit, a control where it does."""
+move nothing else. `reptile_afresh` is Reptile that keeps no context from visit to visit, a control
+where it does. That they move the context alone stands in their setting's `also`, as for Reptile."""
 VERDICT = ("joint", "reptile")
 """Methods that the verdict is about: every seed trains them."""
 INNER_LR = (0.02, 0.05, 0.12, 0.25)
@@ -176,10 +176,9 @@ along what its inner loops moved."""
 LEGGED_SETTING = Setting(
     LEGGED,
     curve_seeds=1,
-    ungated_seeds=5,
+    ungated_seeds=Setting.seeds,
     tasks=8,
     methods=VERDICT,
-    tuned={"joint": Tuned(0.02, 2e-3), "reptile": Tuned(0.5, 8e-3)},
     also={"reptile": {"keep": 0.85, "lr_scale": CONTEXT_ALONE}},
     oracle="simulator",
     oracle_seeds=1,
@@ -200,8 +199,9 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
     "half_cheetah": dataclasses.replace(
         LEGGED_SETTING,
         methods=(*VERDICT, "fomaml", "joint_context", "reptile_afresh"),
-        tuned=LEGGED_SETTING.tuned
-        | {
+        tuned={
+            "joint": Tuned(0.02, 2e-3),
+            "reptile": Tuned(0.5, 8e-3),
             "fomaml": Tuned(0.02, 1e-3),
             "joint_context": Tuned(0.005, 8e-3),
             "reptile_afresh": Tuned(0.5, 8e-3),
@@ -258,6 +258,6 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
 
 
 def digest(told: object) -> str:
-    """Eight hexadecimal digits that tell what can be written as JSON from anything else."""
+    """Eight hexadecimal digits of whatever can be written as JSON: other settings, other digits."""
     text = json.dumps(told, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

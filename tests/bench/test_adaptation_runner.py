@@ -23,6 +23,7 @@ from bench.adaptation.quick import quickened
 from bench.adaptation.settings import (
     EPSILON,
     INNER_LR,
+    METHODS,
     ON_POLICY_EPSILON,
     SETTINGS,
     SPLITS,
@@ -220,15 +221,27 @@ def test_beyond_the_best_inner_step_size_another_is_tried(best, beyond, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("method", "seed", "some"),
-    [("reptile", 0, 9), ("joint", 1, 3), ("reptile", 2, 2), ("maml", 0, 2)],
+    ("method", "seed", "some", "ungated"),
+    [
+        ("reptile", 0, 9, True),
+        ("joint", 1, 3, True),
+        ("reptile", 2, 2, False),
+        ("maml", 0, 2, False),
+    ],
 )
-def test_seeds_without_curves_may_run_without_gate(method, seed, some):
+def test_seeds_without_curves_may_run_without_gate(method, seed, some, ungated):
     setting = Setting(SETTINGS["arm"].train, curve_seeds=1, ungated_seeds=2)
     found = conditions(setting, method, seed, (0, 1, 5, 10))
     assert len(set(found)) == len(found) == some
-    assert (Condition(10, gated=False) in found) == (some > 2)
+    assert (Condition(10, gated=False) in found) == ungated
     assert found[:2] == [Condition(0), Condition(10)]
+
+
+def test_the_control_of_kept_contexts_differs_from_reptile_in_them_alone():
+    also, tuned = SETTINGS["half_cheetah"].also, SETTINGS["half_cheetah"].tuned
+    assert METHODS["reptile_afresh"] == METHODS["reptile"]
+    assert also["reptile"] == also["reptile_afresh"] | {"keep": 0.85}
+    assert tuned["reptile"] == tuned["reptile_afresh"]
 
 
 def test_a_family_without_settings_is_refused(tmp_path, capsys):
