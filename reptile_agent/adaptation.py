@@ -6,9 +6,9 @@ out; on the robot the time between adaptations is the adapter node's `adapt_peri
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ADAPT_PERIOD_S = 0.4
 """Time from one adaptation to the next on the robot, if nothing else is said."""
@@ -47,7 +47,11 @@ class AdaptationConfig(BaseModel):
     start: Literal["start", "last"] = "start"
     """Where each adaptation begins: at the meta-learned start, or at the last accepted."""
     max_distance: float = Field(default=3.0, gt=0)
-    """Trust region: largest Euclidean distance of the parameters from the start."""
+    """Trust region: largest Euclidean distance of the parameters from the start; the gate refuses
+    what lies beyond it."""
+    projection_radius: float | None = Field(default=None, gt=0)
+    """What the k steps come to is pulled back to this Euclidean distance from the start where it
+    lies further off, before the gate sees it; below `max_distance`. None: it is not."""
     max_layer_distance: float | None = Field(default=0.4, gt=0)
     """Trust region of each parameter tensor: largest distance from the start as a multiple of its
     norm there and of its lr_scale (`reptile_agent.trust_region`); None: none. What the arm's gate
@@ -68,6 +72,16 @@ class AdaptationConfig(BaseModel):
     """The gate lets the planner, or the policy, choose anew along so many last control periods,
     with the adapted parameters and with those in use, and refuses what looks worse
     (`plan_evidence`); 0: it does not."""
+
+    @model_validator(mode="after")
+    def _projects_into_the_trust_region(self) -> Self:
+        radius = self.projection_radius
+        if radius is not None and radius >= self.max_distance:
+            raise ValueError(
+                f"projection_radius {radius:g} must be below max_distance {self.max_distance:g}: "
+                "the gate would refuse what is pulled back"
+            )
+        return self
 
     @property
     def taus(self) -> tuple[float, ...]:

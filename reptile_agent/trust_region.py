@@ -43,6 +43,21 @@ def layer_distances(
     return found
 
 
+def pulled_back(flat: np.ndarray, start: np.ndarray, radius: float | None) -> np.ndarray:
+    """The nearest parameters no further than `radius` from the start: projection onto a ball.
+
+    Args:
+        flat: adapted parameters, finite.
+        start: as many.
+        radius: Euclidean; None: they stay where they are.
+    """
+    if radius is None:
+        return flat
+    away = flat - start
+    distance = float(np.linalg.norm(away))
+    return flat if distance <= radius else start + away * np.float32(radius / distance)
+
+
 def breach(
     distance: float, layers: Mapping[str, float], config: AdaptationConfig
 ) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reptile_agent.adaptation import AdaptationConfig
-from reptile_agent.trust_region import FLOOR_SHARE, breach, layer_distances
+from reptile_agent.trust_region import FLOOR_SHARE, breach, layer_distances, pulled_back
 
 ALIKE = {"w": 1.0, "b": 1.0}
 START = {"w": np.array([[3.0, 4.0]], np.float32), "b": np.zeros(2, np.float32)}
@@ -38,6 +38,19 @@ def test_a_layer_that_is_not_to_move_at_all_may_not():
     frozen = {"w": 0.0, "b": 0.0}
     moved = {"w": START["w"] * 1.5, "b": START["b"]}
     assert layer_distances(moved, START, frozen) == {"w": math.inf, "b": 0.0}
+
+
+def test_what_lies_beyond_the_radius_is_pulled_back_towards_the_start():
+    start, flat = np.array([1.0, 1.0], np.float32), np.array([4.0, 5.0], np.float32)
+    near = pulled_back(flat, start, 2.5)
+    assert near.dtype == np.float32
+    assert near == pytest.approx([2.5, 3.0])
+
+
+@pytest.mark.parametrize("radius", [None, 5.0, 6.0])
+def test_what_lies_within_it_stays_to_the_bit(radius):
+    start, flat = np.array([1.0, 1.0], np.float32), np.array([4.0, 5.0], np.float32)
+    assert pulled_back(flat, start, radius) is flat
 
 
 CONFIG = AdaptationConfig(max_distance=2.0, max_layer_distance=0.5)

@@ -11,7 +11,9 @@ The experience that a seed's methods share is kept there too, for other methods 
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import os
 import sys
 import time
@@ -69,6 +71,7 @@ LATER: dict[type, dict[str, object]] = {
     Setting: {
         "train.tried_plans": 0,
         "train.keep": 0.0,
+        "train.adaptation.projection_radius": None,
         "also": {},
         "ungated_seeds": 0,
         "planning": {"correlation": 0.5, "temperature": 0.35, "smoothness": 0.1},
@@ -169,8 +172,8 @@ def settings_hash(family: str, setting: Setting | OnPolicySetting, splits: tuple
         settings["planning"] = asdict(registry.get(family).planning)
     settings.pop("seeds")  # how many there are changes none of them
     for name, nothing in LATER[type(setting)].items():
-        *group, field = name.split(".")
-        fields = settings[group[0]] if group else settings
+        *groups, field = name.split(".")
+        fields = functools.reduce(operator.getitem, groups, settings)
         if fields[field] == nothing:
             del fields[field]
     return digest([settings, splits])

@@ -177,9 +177,24 @@ class AdaptingLanes:
         """K inner steps of every lane."""
         how = self._adaptation
         with torch.enable_grad():
-            return adapt_tasks(self._learner, how.optimizer, origin, batches, how.lr, stacked=True)[
-                0
-            ]
+            found, _ = adapt_tasks(
+                self._learner, how.optimizer, origin, batches, how.lr, stacked=True
+            )
+        radius = how.config.projection_radius
+        return found if radius is None else self._pulled_back(found, radius)
+
+    def _pulled_back(self, params: Params, radius: float) -> Params:
+        """As `trust_region.pulled_back`, lane by lane."""
+        share = (radius / self._distance(params)).clamp(max=1.0)
+        return {
+            name: start + (params[name] - start) * share.view(-1, *[1] * start.ndim)
+            for name, start in self._start.items()
+        }
+
+    def _distance(self, params: Params) -> torch.Tensor:
+        """Euclidean distance of each lane's parameters from the start, [lanes]."""
+        away = [(params[n] - start).square().flatten(1).sum(1) for n, start in self._start.items()]
+        return torch.stack(away).sum(0).sqrt()
 
     def _best(self, found: list[Params], judged: TensorBatch) -> Params:
         """Of each lane the parameters that predict the held-out transitions best."""
@@ -201,11 +216,7 @@ class AdaptingLanes:
         remembered = vmap(self._learner.prediction_error, in_dims=(0, None))(
             adapted, _row(self._gate_rehearsal)
         ).mean(1)
-        away = sum(
-            (adapted[name] - value).square().flatten(1).sum(1)
-            for name, value in self._start.items()
-        )
-        distance = torch.as_tensor(away).sqrt()
+        distance = self._distance(adapted)
         gain = None
         if self._plans is not None:
             start = vmap(self._learner.prediction_error, in_dims=(None, 0))(self._start, judged)

@@ -22,6 +22,7 @@ from reptile_agent.onboard.memory import Memory
 from reptile_agent.onboard.saved import load_parameters, save_parameters
 from reptile_agent.replay import with_rehearsal
 from reptile_agent.transition import Batch, Transition
+from reptile_agent.trust_region import pulled_back
 
 REFUSED_STOPS: dict[Stop, str] = {
     "not_finite": "loss or gradient norm of step {step} is not finite; inner_lr may be too large",
@@ -371,7 +372,10 @@ class Adapter:
         for tau, batches in minibatches.items():
             told = None if tell is None else lambda step, loss, at=taken: tell(at + step, loss)
             stepped = self._steps(origin, batches, asked.inner_lr, deadline, told, self._cancelled)
-            if not np.isfinite(stepped.parameters).all():
+            if np.isfinite(flat := stepped.parameters).all():
+                near = pulled_back(flat, self.bundle.start, self.config.projection_radius)
+                stepped = stepped._replace(parameters=near)
+            else:
                 stepped = stepped._replace(stop="not_finite")
             found.append((tau, stepped))
             taken += stepped.loss.size

@@ -190,6 +190,29 @@ def test_lanes_adapt_from_where_the_configuration_says(learner, start, worn, onl
     assert counts(lanes) == ([1, 1, 1], [0, 0, 0], [0, 0, 0])
 
 
+@pytest.mark.parametrize("gate", [False, True])
+def test_lanes_are_pulled_back_to_the_projections_radius(learner, start, worn, online, gate):
+    free = AdaptingLanes(learner, start, LANES, online(), np.random.default_rng(5))
+    free.adapt(worn)
+    away = torch.stack(
+        [(free.live[name] - start[name]).square().flatten(1).sum(1) for name in start]
+    )
+    distance = away.sum(0).sqrt()
+    radius = float(distance.median())
+    adaptation = online(projection_radius=radius, gated=gate)
+    lanes = AdaptingLanes(learner, start, LANES, adaptation, np.random.default_rng(5))
+    lanes.adapt(worn)
+    found = lanes._offered if gate else lanes.live
+    if gate:
+        assert lanes.accepted.sum() == LANES
+    for lane in range(LANES):
+        share = min(1.0, radius / float(distance[lane]))
+        for name in start:
+            moved = (free.live[name][lane] - start[name]) * share
+            torch.testing.assert_close(found[name][lane], start[name] + moved, atol=1e-5, rtol=1e-4)
+    assert (distance > radius).any()
+
+
 def test_of_two_recencies_each_lane_takes_what_predicts_better(robot, learner, start, online):
     # The first two break in the middle, and a short memory learns more of how they are now.
     replay = Replay(2 * STEPS, 2, 2, LANES)

@@ -246,6 +246,22 @@ def test_of_two_recencies_it_takes_what_predicts_better(bundle, changed_robot):
         assert found.steps == config.inner_steps
 
 
+@pytest.mark.parametrize("start", ["start", "last"])
+def test_what_leaves_the_projections_radius_is_pulled_back_before_the_gate(
+    bundle, changed_robot, start
+):
+    far = filled(Adapter(bundle), changed_robot).adapt()
+    distance = far.evidence.distance
+    config = bundle.manifest.adaptation.model_copy(update={"projection_radius": distance / 4})
+    adapter = filled(Adapter(bundle, config), changed_robot)
+    adapter.in_use = bundle.start.copy()
+    found = adapter.adapt(start=start)
+    wanted = bundle.start + (far.parameters - bundle.start) / 4
+    np.testing.assert_allclose(found.parameters, wanted, atol=1e-6 * distance)
+    assert found.evidence.distance == pytest.approx(distance / 4, rel=1e-5)
+    assert found.verdict.figures["distance"] == found.evidence.distance
+
+
 def test_no_time_for_the_second_recency_leaves_the_first(bundle, changed_robot):
     config = bundle.manifest.adaptation.model_copy(update={"fast_tau": 5.0})
     adapter = filled(Adapter(bundle, config, budget_s=0.0), changed_robot)
