@@ -62,8 +62,10 @@ def experience(
     config = dataclasses.replace(setting.train, seed=seed, algorithm="joint")
     if folder is None:
         return _gathered(family, config, tell)
+    gathered_with = TypeAdapter(TrainConfig).dump_python(config, mode="json")
+    del gathered_with["adaptation"]  # nothing adapts before the meta-phase
     told = [
-        TypeAdapter(TrainConfig).dump_python(config, mode="json"),
+        gathered_with,
         *(asdict(family.planning), family.plan_horizon, family.plan_noise),
         family.splits()["train"][: config.tasks],
     ]
@@ -71,7 +73,7 @@ def experience(
     took = kept.with_suffix(".json")
     if kept.exists() and took.exists():
         with suppress(CheckpointError):  # a damaged file is worth no more than none
-            base = Trainer.resume(family, kept)
+            base = fork(Trainer.resume(family, kept), config)
             return Start("shared", base, base.env_steps, json.loads(took.read_text())["train_s"])
     found = _gathered(family, config, tell)
     folder.mkdir(parents=True, exist_ok=True)

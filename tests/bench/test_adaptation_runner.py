@@ -381,6 +381,13 @@ def test_experience_is_not_gathered_twice_unless_another_is_asked_for(tmp_path, 
         return found
 
     first, again = get(), get()
+    train = setting.train
+    adaptation = train.adaptation.model_copy(update={"projection_radius": 1.0})
+    other = get(
+        dataclasses.replace(setting, train=dataclasses.replace(train, adaptation=adaptation))
+    )
+    assert other.trainer.config.adaptation.projection_radius == 1.0
+    assert again.trainer.config == first.trainer.config
     assert (again.train_s, again.train_env_steps) == (first.train_s, first.train_env_steps)
     ends = [
         finish(shared, setting, "reptile", lambda _: None, Tuned(0.1, 1e-3)).trainer.params
@@ -392,7 +399,7 @@ def test_experience_is_not_gathered_twice_unless_another_is_asked_for(tmp_path, 
     kept.write_bytes(kept.read_bytes()[:-1000])
     get()
     get(seed=1)
-    get(dataclasses.replace(setting, train=dataclasses.replace(setting.train, fit_lr=2e-3)))
+    get(dataclasses.replace(setting, train=dataclasses.replace(train, fit_lr=2e-3)))
     monkeypatch.setattr(type(family), "planning", Planning(smoothness=0.2))
     get()
-    assert gathered == [True, False, True, True, True, True]
+    assert gathered == [True, False, False, True, True, True, True]
