@@ -59,9 +59,9 @@ def conditions(setting: Setting, method: str, seed: int, steps: tuple[int, ...])
     verdict is about.
     """
     found = [Condition(0), Condition(10)]
-    curves = seed < setting.curve_seeds
     if method not in VERDICT:
         return found
+    curves = seed < setting.curve_seeds
     if curves or seed < setting.ungated_seeds:
         found.append(Condition(10, gated=False))
     if curves:
