@@ -46,16 +46,22 @@ def layer_distances(
 def pulled_back(flat: np.ndarray, start: np.ndarray, radius: float | None) -> np.ndarray:
     """The nearest parameters no further than `radius` from the start: projection onto a ball.
 
+    What is so far that its distance overflows stays where it is, for the gate to refuse: scaled by
+    0 it would pass for the start.
+
     Args:
-        flat: adapted parameters, finite.
-        start: as many.
+        flat: adapted parameters, [n], finite.
+        start: [n].
         radius: Euclidean; None: they stay where they are.
     """
     if radius is None:
         return flat
-    away = flat - start
-    distance = float(np.linalg.norm(away))
-    return flat if distance <= radius else start + away * np.float32(radius / distance)
+    with np.errstate(over="ignore"):
+        away = flat - start
+        distance = float(np.linalg.norm(away))
+    if not radius < distance < math.inf:
+        return flat
+    return start + away * np.float32(radius / distance)
 
 
 def breach(

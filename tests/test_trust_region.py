@@ -47,6 +47,12 @@ def test_what_lies_beyond_the_radius_is_pulled_back_towards_the_start():
     assert near == pytest.approx([2.5, 3.0])
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_overflows_is_not_taken_for_the_start():
+    start, flat = np.zeros(2, np.float32), np.array([1e30, 1e30], np.float32)
+    assert pulled_back(flat, start, 1.0) is flat
+
+
 @pytest.mark.parametrize("radius", [None, 5.0, 6.0])
 def test_what_lies_within_it_stays_to_the_bit(radius):
     start, flat = np.array([1.0, 1.0], np.float32), np.array([4.0, 5.0], np.float32)

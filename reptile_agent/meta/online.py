@@ -184,13 +184,13 @@ class AdaptingLanes:
         return found if radius is None else self._pulled_back(found, radius)
 
     def _pulled_back(self, params: Params, radius: float) -> Params:
-        """As `trust_region.pulled_back`, lane by lane: what lies within stays to the bit."""
+        """As `trust_region.pulled_back`, lane by lane: what lies within, or overflows, stays."""
         share = radius / self._distance(params)
         found = {}
         for name, start in self._start.items():
             of_lane = share.view(-1, *[1] * start.ndim)
             near = start + (params[name] - start) * of_lane
-            found[name] = torch.where(of_lane < 1, near, params[name])
+            found[name] = torch.where((of_lane > 0) & (of_lane < 1), near, params[name])
         return found
 
     def _distance(self, params: Params) -> torch.Tensor:

@@ -12,6 +12,7 @@ from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.export.remade import learner_of
 from reptile_agent.meta.inner_loop import InnerOptimizer, inner_loop, step_sizes
 from reptile_agent.onboard import parameters
+from reptile_agent.onboard.adapted import Adaptation
 from reptile_agent.onboard.adapter import Adapter
 from reptile_agent.onboard.bundle import Bundle
 from reptile_agent.onboard.inner_steps import CHUNK_STEPS
@@ -250,12 +251,18 @@ def test_of_two_recencies_it_takes_what_predicts_better(bundle, changed_robot):
 def test_what_leaves_the_projections_radius_is_pulled_back_before_the_gate(
     bundle, changed_robot, start
 ):
-    far = filled(Adapter(bundle), changed_robot).adapt()
+    """From wherever it begins: the radius is measured from the bundle's start."""
+    in_use = bundle.start + np.float32(1e-3)
+
+    def adapted(config: AdaptationConfig) -> Adaptation:
+        adapter = filled(Adapter(bundle, config), changed_robot)
+        adapter.in_use = in_use.copy()
+        return adapter.adapt(start=start)
+
+    config = bundle.manifest.adaptation
+    far = adapted(config)
     distance = far.evidence.distance
-    config = bundle.manifest.adaptation.model_copy(update={"projection_radius": distance / 4})
-    adapter = filled(Adapter(bundle, config), changed_robot)
-    adapter.in_use = bundle.start.copy()
-    found = adapter.adapt(start=start)
+    found = adapted(config.model_copy(update={"projection_radius": distance / 4}))
     wanted = bundle.start + (far.parameters - bundle.start) / 4
     np.testing.assert_allclose(found.parameters, wanted, atol=1e-6 * distance)
     assert found.evidence.distance == pytest.approx(distance / 4, rel=1e-5)

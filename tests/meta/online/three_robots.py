@@ -8,9 +8,7 @@ from toy import SIGMA, ToySim
 
 from reptile_agent.meta.collect import Rollout, excite
 from reptile_agent.meta.learner import Params
-from reptile_agent.meta.online import (
-    AdaptingLanes,
-)
+from reptile_agent.meta.online import AdaptingLanes
 from reptile_agent.probation import ProbationConfig
 from reptile_agent.replay import Replay
 
