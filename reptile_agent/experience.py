@@ -36,7 +36,9 @@ class Noise(_Model):
     clip: float = Field(ge=0)
     """Largest size of a number."""
 
-    def make(self, shape: tuple[int, ...], rng: np.random.Generator, first_step: int) -> np.ndarray:
+    def make(
+        self, shape: tuple[int, ...], rng: np.random.Generator, first_step: int | None
+    ) -> np.ndarray:
         """The numbers for minibatches of `shape` [..., k, batch]."""
         del first_step
         noise = self.std * rng.standard_normal((*shape, self.size))
@@ -55,9 +57,13 @@ class Switch(_Model):
     every: int = Field(ge=1, le=1_000_000)
     """It is on again after so many."""
 
-    def make(self, shape: tuple[int, ...], rng: np.random.Generator, first_step: int) -> np.ndarray:
-        """The numbers for minibatches of `shape` [..., k, batch]."""
+    def make(
+        self, shape: tuple[int, ...], rng: np.random.Generator, first_step: int | None
+    ) -> np.ndarray:
+        """The numbers for minibatches of `shape` [..., k, batch]; on where none is a step."""
         del rng
+        if first_step is None:
+            return np.full(shape, self.value, np.float32)
         since = first_step + np.arange(shape[-2]) - self.begin
         on = (since >= 0) & (since % self.every == 0)
         return np.broadcast_to(np.float32(self.value) * on[:, None], shape).astype(np.float32)
@@ -111,13 +117,14 @@ class Experience(_Model):
         extra = {e.name: (e.size,) if isinstance(e, Noise) else () for e in self.inputs}
         return self.segments(robot, segment) | {"weight": ()} | extra
 
-    def complete(self, batch: Batch, rng: np.random.Generator, first_step: int = 0) -> Batch:
+    def complete(self, batch: Batch, rng: np.random.Generator, first_step: int | None = 0) -> Batch:
         """The batch with its `inputs`.
 
         Args:
             batch: minibatches [..., k, batch, ...].
             rng: of what is drawn.
-            first_step: inner steps taken before the first of these.
+            first_step: inner steps taken before the first of these; None: they are no steps, but
+                judge what the steps came to, by all that the loss is made of.
         """
         shape = batch["weight"].shape
         made = {extra.name: extra.make(shape, rng, first_step) for extra in self.inputs}

@@ -203,6 +203,7 @@ def _export_policy(family, config, learner: str, folder: Path) -> None:
         config,
         learner=learner,
         lr_scale={},
+        train_inner_steps=3,
         actor_critic=ActorCriticConfig(hidden=(16,), n_step=2),
         model_policy=ModelPolicyConfig(
             hidden=(16,), segment=2, context=0, policy_hidden=(8,), horizon=2, model_steps=2

@@ -34,6 +34,12 @@ def test_steps_taken_before_count():
     np.testing.assert_array_equal(later, together[4:])
 
 
+def test_a_switch_is_on_in_what_judges():
+    batch = {"weight": np.ones((2, 3, 4), np.float32)}
+    gate = RICH.complete(batch, np.random.default_rng(0), first_step=None)["gate"]
+    np.testing.assert_array_equal(gate, np.full((2, 3, 4), 0.25, np.float32))
+
+
 def test_noise_is_normal_clipped_and_the_generators():
     batch = {"weight": np.ones((3, 500), np.float32)}
     noise = RICH.complete(batch, np.random.default_rng(1))["smoothing"]

@@ -38,7 +38,7 @@ class Command:
     split: str = "validation"
     """Tasks to judge on."""
     inner_steps: tuple[int, ...] | None = None
-    """Numbers of inner steps (k) to compare; 0 is no adaptation. Default: 0 1 5 10 20; on policy,
+    """Numbers of inner steps (k) to compare; 0 is no adaptation. Default: 0 1 2 5 10 20; on policy,
     0 1 2 5, and of an oracle 0."""
     steps: int = 250
     """Control periods per task; on policy, episodes are as long as in training."""

@@ -10,6 +10,7 @@ import numpy as np
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.meta.collect import drive, excite
 from reptile_agent.meta.online import OnlineAdaptation
+from reptile_agent.meta.rounds import judging_seed
 from reptile_agent.meta.trainer import Trainer
 from reptile_agent.task import Task
 
@@ -55,13 +56,13 @@ def evaluate(
     results = []
     robot = trainer.family.robot
     if (robot.action_reference_columns() >= 0).any():
-        sim.reset(seed=trainer.config.seed)
+        sim.reset(seed=judging_seed(trainer.config.seed))
         noise = trainer.family.plan_noise
         rollout = excite(sim, robot, noise, steps, 0.0, np.random.default_rng(seed))
         results.append(("command passed through", rollout))
     for number, k in enumerate(inner_steps, 1):
         tell(f"k = {k} ({number} of {len(inner_steps)})")
-        sim.reset(seed=trainer.config.seed)
+        sim.reset(seed=judging_seed(trainer.config.seed))
         rollout = drive(
             sim,
             trainer.agent,

@@ -10,7 +10,8 @@ class LossNotFinite(ArithmeticError):
 
     Args:
         what: which loss and when, such as "fit/loss at step 312".
-        batch: the offending minibatch by name, and the parameters as `params.<name>`.
+        batch: the offending minibatch by name, queries as `query.<name>`, and what a step began at:
+            parameters as `params.<name>`, learned step sizes as `log_lr.<name>`, kept `contexts`.
     """
 
     def __init__(self, what: str, batch: dict[str, np.ndarray]) -> None:

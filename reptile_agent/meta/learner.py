@@ -55,7 +55,7 @@ class RobotLearner(Learner, Protocol):
         """Factors on the inner step size by prefix of a parameter's name, if nobody has others."""
         return {}
 
-    def inputs(self, batch: Batch, rng: np.random.Generator, first_step: int = 0) -> Batch:
+    def inputs(self, batch: Batch, rng: np.random.Generator, first_step: int | None = 0) -> Batch:
         """The batch with what the loss needs beside transitions; see `Experience.complete`."""
         return self.experience.complete(batch, rng, first_step)
 

@@ -49,7 +49,17 @@ def meta_batch(
     later = adapting.model_copy(
         update={"inner_steps": max(config.query_steps, 1), "window": max(after, 2)}
     )
-    query = minibatches(learner, replay, later, rehearsal, rng, now - after, lanes)
+    judging = config.algorithm in ("fomaml", "maml")
+    query = minibatches(
+        learner,
+        replay,
+        later,
+        rehearsal,
+        rng,
+        now - after,
+        lanes,
+        first_step=None if judging else config.train_inner_steps,
+    )
     if not config.query_steps:
         return lanes, support, {name: value[:, :0] for name, value in query.items()}
     return lanes, support, asked_about_tried(query, tried, lanes, rng)

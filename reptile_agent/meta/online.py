@@ -50,10 +50,12 @@ def minibatches(
     end_age: np.ndarray | int = 0,
     lanes: np.ndarray | None = None,
     tau: float | None = None,
+    first_step: int | None = 0,
 ) -> TensorBatch:
     """Minibatches `[lanes, k, batch + rehearsal, ...]`: live segments, then rehearsed ones.
 
-    The recency is `tau`, or the configuration's where that is None.
+    The recency is `tau`, or the configuration's where that is None; `first_step` is the number of
+    inner steps before these, None where they are queries that judge.
 
     Raises:
         LookupError: a lane has no whole segment in its window.
@@ -72,7 +74,7 @@ def minibatches(
         past_end=learner.experience.past_end,
     )
     mixed = with_rehearsal(live, pool, rng, config.rehearsal, config.rehearsal_weight)
-    return to_tensors(learner.inputs(mixed, rng))
+    return to_tensors(learner.inputs(mixed, rng, first_step))
 
 
 def to_tensors(batch: Batch) -> TensorBatch:

@@ -30,6 +30,11 @@ def check_plans(family: TaskFamily, config: TrainConfig, tasks: list[Task]) -> N
         )
 
 
+def judging_seed(seed: int) -> int:
+    """Of the starts and courses that a run is judged on, by its seed; no round's own seed."""
+    return 2**31 - 1 - seed
+
+
 def run_round(
     family: TaskFamily,
     config: TrainConfig,

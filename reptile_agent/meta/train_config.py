@@ -114,6 +114,14 @@ class TrainConfig(AgentConfig):
                 f"dynamics, model.context above 0 and learn_lr 0; got {self.keep} with "
                 f"{self.algorithm}, {self.learner}, {self.model.context} and {self.learn_lr:g}"
             )
+        deaf = self.model_policy.model_steps
+        steps = min(self.train_inner_steps, self.adaptation.inner_steps)
+        if self.learner == "model_policy" and self.algorithm != "scratch" and steps <= deaf:
+            raise ValueError(
+                f"train_inner_steps and adaptation.inner_steps must be above "
+                f"model_policy.model_steps: the policy moves from step {deaf + 1} on; got "
+                f"{self.train_inner_steps} and {self.adaptation.inner_steps}"
+            )
         if self.priority < 0 or not 0 <= self.priority_correction <= 1:
             raise ValueError(
                 f"priority must be 0 or more and priority_correction 0..1, got "

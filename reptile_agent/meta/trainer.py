@@ -33,7 +33,7 @@ from reptile_agent.meta.meta_batch import meta_batch
 from reptile_agent.meta.online import OnlineAdaptation, to_tensors
 from reptile_agent.meta.priorities import Priorities, draw
 from reptile_agent.meta.recorded import RecordedLanes, recorded_lanes
-from reptile_agent.meta.rounds import check_plans, run_round, simulated_periods
+from reptile_agent.meta.rounds import check_plans, judging_seed, run_round, simulated_periods
 from reptile_agent.meta.train_config import TrainConfig
 from reptile_agent.meta.train_state import TrainState, restore_moments
 from reptile_agent.meta.tried_plans import all_rows, drawn, joined
@@ -156,7 +156,7 @@ class Trainer:
         It draws from generators of its own: a run goes the same way whether it is called or not.
         """
         sim = self.family.make_sim(self.family.splits()["validation"][:tasks])
-        sim.reset(seed=self.config.seed)
+        sim.reset(seed=judging_seed(self.config.seed))
         rng = np.random.default_rng([self.config.seed, VALIDATE])
         rollout = drive(sim, self.agent, self.params, steps, rng, adaptation=self.online())
         return -float(rollout.reward[:, steps // 2 :].mean())
@@ -356,19 +356,24 @@ class Trainer:
             learn_lr=config.learn_lr > 0,
             adapt=adapt,
         )
+        seen = support | {f"query.{name}": value for name, value in query.items()}
         for name, value in found.info.items():
-            self._check(f"meta/{name}", value, support)
+            self._check(f"meta/{name}", value, seen)
             self.log(f"meta/{name}", float(value), self.done_iterations)
         for name, value in (*found.towards.items(), *(found.log_lr or {}).items()):
-            self._check(f"meta/direction of {name}", value, support)
+            self._check(f"meta/direction of {name}", value, seen)
         left = schedule(config.epsilon_schedule, step / config.iterations)
         self._step(found.towards, config.epsilon * left, found.log_lr, config.learn_lr * left)
 
     def _check(self, what: str, loss: torch.Tensor, batch: TensorBatch) -> None:
         """Stop before a loss or a direction that is not finite spoils the parameters."""
         if not torch.isfinite(loss).all():
-            arrays = {name: value.detach().numpy() for name, value in batch.items()}
-            arrays |= {f"params.{name}": value.numpy() for name, value in self.params.items()}
+            state = self.state
+            began = {f"params.{name}": value for name, value in self.params.items()}
+            began |= {f"log_lr.{name}": value for name, value in (state.log_lr or {}).items()}
+            if state.contexts is not None:
+                began["contexts"] = state.contexts.value
+            arrays = {name: value.detach().numpy() for name, value in (batch | began).items()}
             raise LossNotFinite(f"{what} at step {self.done_iterations}", arrays)
 
     def _step(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from test_trainer import TINY, ShortCartpole, advanced, same, snapshot, trained
+from test_trainer import advanced, same, trained
+from tiny import TINY, ShortCartpole, snapshot
 
 from reptile_agent.meta import dataset
 from reptile_agent.meta.dataset import Dataset, DatasetError, RecordedTask, recorded_task
