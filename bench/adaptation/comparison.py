@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.adaptation import estimates
 from bench.adaptation.estimates import Estimate, Worse
-from bench.adaptation.scores import METHODS, ResultsError, matrix, scales
+from bench.adaptation.scores import METHODS, ResultsError, leads, matrix, scales
 from bench.adaptation.settings import VERDICT
 
 ON_POLICY = "policy_gradient"
@@ -146,6 +146,16 @@ class Comparison:
         theirs = matrix(runs, "episode_return")
         tasks = ours.columns.intersection(theirs.columns)
         return estimates.improvement(ours[tasks].to_numpy(), theirs[tasks].to_numpy(), reps)
+
+    def lead(self, split: str, reps: int) -> Estimate:
+        """What the oracle's return is above joint training's at k = 0; needs both.
+
+        It is what scores are measured in: where its interval over tasks holds 0 they say which
+        method is ahead, and not by how much.
+        """
+        rows = self.rows
+        rows = rows.loc[(rows.split == split) & (rows.experiment == "adapt")]
+        return estimates.mean_over_tasks(leads(rows).to_numpy(), reps)
 
     def why_no_score(self, split: str) -> str:
         """What keeps the runs of a split from being normalised; empty where nothing does."""

@@ -60,6 +60,14 @@ def mean(values: np.ndarray, reps: int) -> Estimate:
     return _estimate([values], lambda v: v.mean(axis=(0, 1)), reps)
 
 
+def mean_over_tasks(values: np.ndarray, reps: int) -> Estimate:
+    """Mean of one value a task, `[tasks]`, with tasks drawn anew: would others say it?"""
+    rng = np.random.default_rng(0)
+    drawn = values[rng.integers(len(values), size=(reps, len(values)))].mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(*(np.array([value]) for value in (values.mean(), low, high)))
+
+
 def improvement(ours: np.ndarray, theirs: np.ndarray, reps: int) -> Estimate:
     """Probability that a seed of ours beats one of theirs on the same task, meaned over tasks.
 

@@ -99,9 +99,12 @@ def write(args: Args) -> None:
     verdicts = Table(
         "Does the interval of Reptile's score clear that of joint training + the same k steps, "
         "gate on where there is one, and does their difference over whole seeds clear 0?",
-        ["family", "learner", "split", "k", "answer"],
+        ["family", "learner", "split", "k", "answer", "1 is this much return above 0, by tasks"],
         [
-            [c.family, c.learner, split, str(c.k), verdict(c, split, args.reps)]
+            [
+                *(c.family, c.learner, split, str(c.k)),
+                *(verdict(c, split, args.reps), unit_of(c, split, args.reps)),
+            ]
             for c in comparisons
             for split in c.splits
         ],
@@ -144,6 +147,14 @@ def verdict(comparison: Comparison, split: str, reps: int) -> str:
     more = estimates.seed_difference(paired[0], paired[1], reps)
     clear = ours.low[0] > joint.high[0] and more.low[0] > 0.0
     return f"{'yes' if clear else 'no'}: {ours} against {joint}, by seeds {more}"
+
+
+def unit_of(comparison: Comparison, split: str, reps: int) -> str:
+    """What a score of 1 is in returns, and whether that is more than chance."""
+    if comparison.why_no_score(split):
+        return "-"
+    lead = comparison.lead(split, reps)
+    return f"{lead}{'' if lead.low[0] > 0 else ': chance'}"
 
 
 def tables(comparison: Comparison, reps: int) -> list[Table]:

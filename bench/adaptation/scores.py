@@ -73,9 +73,13 @@ def normalise(table: pa.Table) -> pa.Table:
 
 def scales(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean over tasks of oracle - joint at k = 0, one row for each of COMPARED that has both."""
+    return leads(rows).groupby(level=COMPARED).mean().to_frame("scale").reset_index()
+
+
+def leads(rows: pd.DataFrame) -> pd.Series:
+    """What the oracle's mean return is above joint training's at k = 0, by COMPARED and task."""
     oracle = rows[rows.method == "oracle"].groupby([*COMPARED, "task"]).episode_return.mean()
-    gain = (oracle - _joint(rows)).dropna()
-    return gain.groupby(level=COMPARED).mean().rename("scale").reset_index()
+    return (oracle - _joint(rows)).dropna()
 
 
 def _joint(rows: pd.DataFrame) -> pd.Series:

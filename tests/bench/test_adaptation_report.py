@@ -235,6 +235,17 @@ def test_a_seed_that_lacks_a_task_is_named():
         scores.matrix(comparison(rows).runs("in_range", Arm("reptile", 10, "on")), "score")
 
 
+def test_a_unit_of_score_that_tasks_do_not_agree_on_is_called_chance():
+    rows = small()
+    assert report.unit_of(comparison(rows), "in_range", 500) == "10.00 [10.00, 10.00]"
+    for row in rows:
+        if row["method"] == "oracle":
+            row["episode_return"] = 5.0 if row["task"] else -20.0
+    lead = comparison(rows).lead("in_range", 500)
+    assert (lead.low[0], lead.point[0], lead.high[0]) == (-10, 2.5, 15)
+    assert report.unit_of(comparison(rows), "in_range", 500) == "2.50 [-10.00, 15.00]: chance"
+
+
 def test_the_verdict():
     assert report.verdict(comparison(small()), "in_range", 100).startswith("yes: 0.50 [")
     few = report.verdict(comparison(small(seeds=2)), "in_range", 100)

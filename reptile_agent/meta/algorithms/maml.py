@@ -1,7 +1,7 @@
 """MAML (Finn, Abbeel, Levine 2017, arXiv 1703.03400), algorithm 1, and its first-order version.
 
-The start is moved so that the query loss after the inner loop falls: down the gradient of
-`mean over tasks of loss(inner_loop(start, support), query)`. The second-order version
+The start is moved so that the query loss after the inner loop falls (equation 1): down the gradient
+of `mean over tasks of loss(inner_loop(start, support), query)`. The second-order version
 differentiates through the inner loop, so its memory grows with k. The first-order version
 (FOMAML, section 5.2: "the second derivatives are omitted") takes the adapted parameters'
 own gradient instead.
