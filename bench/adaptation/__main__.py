@@ -39,6 +39,7 @@ from rich.progress import (
 )
 
 from bench.adaptation import on_policy
+from bench.adaptation.fresh import FRESH
 from bench.adaptation.judging import (
     Row,
     Tasks,
@@ -74,6 +75,8 @@ LATER: dict[type, dict[str, object]] = {
         "train.adaptation.projection_radius": None,
         "also": {},
         "ungated_seeds": 0,
+        "first_task": 0,
+        "scratch": True,
         "planning": {"correlation": 0.5, "temperature": 0.35, "smoothness": 0.1},
     },
     OnPolicySetting: {"train.outer": "adam", "train.learn_lr": 0.0},
@@ -86,8 +89,10 @@ stay those of today's settings."""
 class Args:
     """Train and judge every method, and write one row a run."""
 
-    families: tuple[str, ...] = tuple(SETTINGS)
-    """Families to run; those that are not run keep the rows they have in --out."""
+    families: tuple[str, ...] | None = None
+    """Families to run; those that are not run keep the rows they have in --out. Default: all."""
+    fresh: bool = False
+    """Judge on test tasks that no table was made with, by bench/adaptation/fresh.py."""
     first_seed: int = 0
     """First meta-training seed."""
     seeds: int | None = None
@@ -95,8 +100,8 @@ class Args:
     splits: tuple[str, ...] = SPLITS
     """Splits to judge on; tune on 'validation' alone."""
     out: Path | None = None
-    """File of raw results; default: docs/results/adaptation.parquet, and quick.parquet among the
-    parts of a quick run."""
+    """File of raw results; default: docs/results/adaptation.parquet, of fresh tasks fresh.parquet
+    beside it, and quick.parquet among the parts of a quick run."""
     parts: Path = PARTS
     """Folder of what is done so far; delete it to begin anew."""
     threads: int = 1
@@ -109,16 +114,18 @@ class Args:
 
 def main(args: Args) -> int:
     """Run what is not done yet, and write the file."""
-    unknown = [name for name in args.families if name not in SETTINGS]
+    usual = FRESH if args.fresh else SETTINGS
+    unknown = [name for name in args.families or () if name not in usual]
     if unknown:
-        known = ", ".join(SETTINGS)
+        known = ", ".join(usual)
         console.print(f"no settings for {', '.join(unknown)} (there are: {known})", style="red")
         return 2
     torch.set_num_threads(args.threads)
     args.parts.mkdir(parents=True, exist_ok=True)
-    settings = {n: quickened(setting) if args.quick else setting for n, setting in SETTINGS.items()}
+    settings = {n: quickened(setting) if args.quick else setting for n, setting in usual.items()}
     _run_missing(args, settings)
-    out = args.out or (args.parts / "quick.parquet" if args.quick else USUAL_OUT)
+    usual_out = USUAL_OUT.with_stem("fresh") if args.fresh else USUAL_OUT
+    out = args.out or (args.parts / "quick.parquet" if args.quick else usual_out)
     hashes = {n: settings_hash(n, setting, args.splits) for n, setting in settings.items()}
     wanted = [part_name(n, "*", setting, args.splits) for n, setting in settings.items()]
     counts = merge([part for n in wanted for part in sorted(args.parts.glob(n))], out, hashes)
@@ -130,7 +137,7 @@ def main(args: Args) -> int:
 def _run_missing(args: Args, settings: Mapping[str, Setting | OnPolicySetting]) -> None:
     """Run every seed that has no part yet, and write its part."""
     todo: list[tuple[str, int, Path]] = []
-    for name in args.families:
+    for name in args.families or settings:
         count = settings[name].seeds if args.seeds is None else args.seeds
         for seed in range(args.first_seed, args.first_seed + count):
             part = args.parts / part_name(name, str(seed), settings[name], args.splits)
@@ -198,10 +205,11 @@ def run_seed(
         folder: of experience that is not gathered twice; None: it is.
     """
     family = registry.get(name)
-    tasks = Tasks.of(family, splits, setting.tasks)
     if isinstance(setting, OnPolicySetting):
+        tasks = Tasks.of(family, splits, setting.tasks)
         found = on_policy.run(family, setting, tasks, seed, tell)
     else:
+        tasks = Tasks.of(family, splits, setting.tasks, setting.first_task)
         found = _run_dynamics(family, setting, tasks, seed, tell, folder)
     for method, rows in found:
         console.print(f"{name}, seed {seed}: {method} {_summary(rows)}")
@@ -225,7 +233,7 @@ def _run_dynamics(
         if method == "joint" and seed < setting.oracle_seeds:
             tell("the oracle")
             yield "oracle", _oracle_rows(setting, start, tasks, seed)
-    if every:
+    if every and setting.scratch:
         yield "scratch", _judged(setting, scratch(shared), tasks, seed, tell)
 
 

@@ -29,13 +29,13 @@ class Tasks:
     tasks: list[Task] = field(default_factory=list)
 
     @classmethod
-    def of(cls, family: TaskFamily, splits: tuple[str, ...], count: int) -> Tasks:
-        """The first `count` tasks of each split."""
+    def of(cls, family: TaskFamily, splits: tuple[str, ...], count: int, first: int = 0) -> Tasks:
+        """Tasks of each split: `count` of them from number `first` on."""
         found = cls()
         for split in splits:
-            for number, task in enumerate(family.splits()[split][:count]):
+            for number, task in enumerate(family.splits()[split][first : first + count]):
                 found.splits.append(split)
-                found.numbers.append(number)
+                found.numbers.append(first + number)
                 found.tasks.append(task)
         return found
 

@@ -45,7 +45,9 @@ class Setting:
     ungated_seeds: int = 0
     """Seeds that also run without gate, where they are to be more than those with curves."""
     tasks: int = 10
-    """Tasks of each split, the first ones."""
+    """Tasks of each split."""
+    first_task: int = 0
+    """Index of the first of them in the split."""
     periods: int = 165
     """Control periods of a run."""
     judged_from: int = 100
@@ -58,6 +60,8 @@ class Setting:
     """What is trained, beside scratch and the oracle."""
     other_seeds: int = 5
     """Seeds that also train what is neither joint nor Reptile: the verdict is about these two."""
+    scratch: bool = True
+    """Whether those seeds judge fresh parameters too."""
     tuned: dict[str, Tuned] = field(default_factory=dict)
     """Method -> step sizes, where they are not the ones of `train`; from `tune`."""
     also: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -154,8 +158,6 @@ TRAIN = TrainConfig(
 )
 AT_20_HZ = ADAPTATION.model_copy(update={"window": 85})
 """Looks back 4.75 s, held-out transitions included: the protocol allows five."""
-PULLED_BACK = AT_20_HZ.model_copy(update={"projection_radius": 2.0})
-"""Half of the half cheetah's updates were refused for being too far alone (docs/decisions/36)."""
 LEGGED = dataclasses.replace(
     TRAIN,
     adaptation=AT_20_HZ,
@@ -200,7 +202,6 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
     ),
     "half_cheetah": dataclasses.replace(
         LEGGED_SETTING,
-        train=dataclasses.replace(LEGGED, adaptation=PULLED_BACK),
         methods=(*VERDICT, "fomaml", "joint_context", "reptile_afresh"),
         tuned={
             "joint": Tuned(0.02, 2e-3),

@@ -16,6 +16,7 @@ import torch
 from bench.adaptation import noise_floor, on_policy, report, scores
 from bench.adaptation.__main__ import Args, main, merge, part_name, run_seed
 from bench.adaptation.comparison import Arm, Comparison
+from bench.adaptation.fresh import FRESH
 from bench.adaptation.judging import Condition, Tasks, conditions, judge, judge_simulator
 from bench.adaptation.methods import experience, finish, scratch
 from bench.adaptation.quick import quickened
@@ -225,6 +226,32 @@ def test_the_control_of_kept_contexts_differs_from_reptile_in_them_alone():
 def test_a_family_without_settings_is_refused(tmp_path, capsys):
     assert main(Args(("cartpole",), parts=tmp_path, out=tmp_path / "some.parquet")) == 2
     assert "no settings for cartpole (there are: arm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", list(FRESH))
+def test_fresh_tasks_are_none_of_the_tables_and_all_else_is_theirs(name):
+    usual, fresh = SETTINGS[name], FRESH[name]
+    tables, mine = (
+        Tasks.of(registry.get(name), SPLITS, s.tasks, s.first_task) for s in (usual, fresh)
+    )
+    assert len(mine.tasks) == 3 * fresh.tasks
+    assert not {*zip(tables.splits, tables.numbers)} & {*zip(mine.splits, mine.numbers)}
+    assert not [task for task in mine.tasks if task in tables.tasks]
+    for method in VERDICT:
+        assert fresh.tuned_for(method) == usual.tuned_for(method)
+        assert fresh.also.get(method) == usual.also.get(method)
+    radius = fresh.train.adaptation.projection_radius
+    assert radius == (2.0 if name == "half_cheetah" else None)
+    adaptation = fresh.train.adaptation.model_copy(update={"projection_radius": None})
+    assert dataclasses.replace(fresh.train, adaptation=adaptation) == usual.train
+
+
+def test_fresh_tasks_run_through(tmp_path):
+    out = tmp_path / "fresh.parquet"
+    assert main(Args(("arm",), fresh=True, out=out, parts=tmp_path, quick=True)) == 0
+    rows = scores.read(out)[0]
+    assert set(rows.method) == {"joint", "reptile", "oracle"}
+    assert set(rows.task) == {10, 11}
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Joint training, or domain randomization: one gradient on all tasks' data, no inner loop.
 
-`params <- params - epsilon * gradient of mean over tasks of loss(params, minibatch)`. The baseline that meta-learning has to beat: Reptile with k = 1 is the same thing (arXiv
+`params <- params - epsilon * gradient of mean over tasks of loss(params, minibatch)`. The baseline
+that meta-learning has to beat: Reptile with k = 1 is the same thing (arXiv
 1803.02999, section 5.1).
 """
 

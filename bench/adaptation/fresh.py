@@ -1,0 +1,39 @@
+"""Settings for test tasks that no table was made with: what was seen before answers for nothing.
+
+    python -m bench.adaptation --fresh
+    python -m bench.adaptation.report --results docs/results/fresh.parquet --out docs/results/fresh
+
+Meta-training, seeds and step sizes are those of the tables. To be run once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from bench.adaptation.settings import AT_20_HZ, LEGGED, SETTINGS, VERDICT, OnPolicySetting, Setting
+
+PULLED_BACK = AT_20_HZ.model_copy(update={"projection_radius": 2.0})
+"""Half of the half cheetah's updates were refused for being too far alone: chosen on `validation`
+(docs/decisions/36)."""
+
+
+def _fresh(family: str, tasks: int, **changes: object) -> Setting:
+    """The tables' setting with the tasks that come after theirs, and no curves."""
+    setting = SETTINGS[family]
+    assert isinstance(setting, Setting)
+    also = {"first_task": setting.tasks, "tasks": tasks, "curve_seeds": 0, "ungated_seeds": 0}
+    also |= {"scratch": False, "oracle_seeds": 1}
+    return dataclasses.replace(setting, **also, **changes)
+
+
+FRESH: Mapping[str, Setting | OnPolicySetting] = {
+    "half_cheetah": _fresh(
+        "half_cheetah",
+        16,
+        train=dataclasses.replace(LEGGED, adaptation=PULLED_BACK),
+        methods=(*VERDICT, "reptile_afresh"),
+    ),
+    "arm": _fresh("arm", 10, methods=VERDICT),
+}
+"""Family -> how it is run."""
