@@ -257,19 +257,6 @@ def test_the_parameters_file_on_the_page_holds_declared_parameters():
         assert set(value["ros__parameters"]) <= parameters(node), node
 
 
-def test_links_lead_somewhere():
-    text = PAGE.read_text()
-    headings = {
-        re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-")
-        for h in re.findall(r"^#+ (.*)$", text, re.M)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        else:
-            assert (PAGE.parent / target).exists(), target
-
-
 def test_the_file_of_the_dry_run_holds_what_the_launch_argument_promises():
     document = yaml.safe_load((CONFIG / "dry_run.yaml").read_text())
     assert document == {"/**/policy_node": {"ros__parameters": {"dry_run": True}}}
