@@ -20,6 +20,8 @@ LARGE = 100.0
 """Magnitude from which a parameter is named: inputs are normalised, so that none needs it."""
 NAMED = 5
 """Columns in the message."""
+LEARNERS = {"dynamics": "model", "actor_critic": "actor_critic", "model_policy": "model_policy"}
+"""Learner -> which part of the settings is its own."""
 
 
 def write(folder: Path, error: LossNotFinite, ran: dict[str, Any]) -> Path:
@@ -116,7 +118,10 @@ def sentence(
 def _step_sizes(config: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     """Settings that are step sizes, named as on the command line."""
     found: list[tuple[str, float]] = []
+    own = LEARNERS.get(config.get("learner", ""))
     for name, value in config.items():
+        if own and name in LEARNERS.values() and name != own:
+            continue
         option = prefix + name.replace("_", "-")
         if isinstance(value, dict):
             found += _step_sizes(value, f"{option}.")

@@ -97,12 +97,38 @@ class Training:
                 if not isinstance(trainer, kind):
                     command = f"reptile-agent {trained.COMMANDS[type(trainer)]} {self.family}"
                     raise UserError(f"{out} is a run of `{command}`; go on with that command")
+                self._refuse_changes(config, trainer.config, out)
                 console.print(f"going on at {trainer.done_iterations}/{trainer.total_iterations}")
             else:
                 trainer = kind(family, config, log)
             log.describe(_ran(trainer))
             validation = Validation(trainer, out, CHECKPOINT, self.validate_every, log)
             return train(trainer, out, validation)
+
+    def _refuse_changes(self, config: Any, began_with: Any, out: Path) -> None:
+        """A run goes on as it began: other settings would be ignored without a word."""
+        asked, began, usual = (_flat(c) for c in (config, began_with, type(config)()))
+        changed = ", ".join(
+            f"--{name.replace('_', '-')} {value} (it is {began.get(name)})"
+            for name, value in asked.items()
+            if value not in (usual.get(name), began.get(name))
+        )
+        if changed:
+            raise UserError(
+                f"{out} goes on with the settings that it began with, not with {changed}; leave "
+                f"that out, or train anew with another --out"
+            )
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Settings by their names on the command line."""
+    if not prefix:
+        config = TypeAdapter(type(config)).dump_python(config, mode="json")
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        nested = isinstance(value, dict) and value
+        found |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return found
 
 
 @dataclass
@@ -159,7 +185,7 @@ def train(trainer: Trainable, out: Path, validation: Validation | None = None) -
 def _run(trainer: Trainable, checkpoint: Path, validation: Validation | None) -> bool:
     """Train under a progress bar; False if interrupted."""
     columns = (
-        TextColumn("{task.description:<32}"),
+        TextColumn("{task.description:<40}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -172,6 +198,11 @@ def _run(trainer: Trainable, checkpoint: Path, validation: Validation | None) ->
     interrupt = Interrupt(lambda: bool(trainer.droppable))
     with Progress(*columns, console=console, disable=quiet) as progress, interrupt:
         bar = progress.add_task("starting", total=trainer.total_iterations)
+
+        def tell(done: int, of: int) -> None:
+            progress.update(bar, description=f"{stage}, {done}/{of}")
+
+        trainer.droppable.tell = tell
         try:
             for doing in trainer.run():
                 progress.update(bar, description=doing, completed=trainer.done_iterations)

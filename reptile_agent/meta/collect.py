@@ -15,6 +15,7 @@ import torch
 from torch.func import vmap
 
 from reptile_agent.meta.agent import Agent
+from reptile_agent.meta.droppable import Tell, nobody
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.online import AdaptingLanes, OnlineAdaptation
 from reptile_agent.meta.plan_gate import PlanGate
@@ -72,6 +73,7 @@ def excite(
     steps: int,
     scale: float,
     rng: np.random.Generator,
+    tell: Tell = nobody,
 ) -> Rollout:
     """Follow the reference with strong, slowly changing noise: the first round, without a model.
 
@@ -82,6 +84,7 @@ def excite(
         steps: control periods.
         scale: of the noise, in units of `sigma`.
         rng: of the noise.
+        tell: called after every period.
     """
     columns = robot.action_reference_columns()
     noise = np.zeros((sim.num_envs, columns.size))
@@ -92,7 +95,7 @@ def excite(
         base = commanded(reference[:, 0], columns)
         return base + scale * np.array(sigma) * noise
 
-    return roll(sim, robot, 1, steps, act)
+    return roll(sim, robot, 1, steps, act, tell=tell)
 
 
 @torch.no_grad()
@@ -109,6 +112,7 @@ def drive(
     explore: float = 0.0,
     faults: Mapping[int, list[Task]] | None = None,
     tried: TriedPlans | None = None,
+    tell: Tell = nobody,
 ) -> Rollout:
     """Let the agent drive every lane from one start.
 
@@ -125,6 +129,7 @@ def drive(
         explore: noise added to the actions, in units of the driver's exploration.
         faults: what tasks the lanes turn into, by control period.
         tried: remembers where variations of a planner's plans lead.
+        tell: called after every period.
 
     Raises:
         ValueError: lanes with starts of their own are to adapt.
@@ -165,7 +170,7 @@ def drive(
             if max(adapt_from, 1) <= seen < steps and seen % adapting.period == 0:
                 adapting.adapt(replay)
 
-    rollout = roll(sim, driver.robot, driver.horizon, steps, act, after, faults)
+    rollout = roll(sim, driver.robot, driver.horizon, steps, act, after, faults, tell)
     if adapting is None:
         return rollout
     return dataclasses.replace(
@@ -194,6 +199,7 @@ def roll(
     act: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     after: Callable[[int, dict[str, np.ndarray]], None] = lambda *_: None,
     faults: Mapping[int, list[Task]] | None = None,
+    tell: Tell = nobody,
 ) -> Rollout:
     """The loop that all rounds share.
 
@@ -207,6 +213,7 @@ def roll(
         act: chooses the actions from obs, reference and which lanes have just started anew.
         after: told of every period, its number and its arrays [lanes, ...].
         faults: what tasks the lanes turn into, by control period.
+        tell: called after every period.
     """
     low, high = limits(robot.actions)
     columns = robot.reference_columns
@@ -230,6 +237,7 @@ def roll(
         for name, value in row.items():
             rows.setdefault(name, []).append(value)
         after(t, row)
+        tell(t + 1, steps)
         if faults and t + 1 in faults:
             sim.set_tasks(faults[t + 1])
         first = terminated

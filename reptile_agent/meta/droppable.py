@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
+
+Tell = Callable[[int, int], None]
+"""Called with how many control periods are done, and of how many."""
+
+
+def nobody(done: int, of: int) -> None:
+    """Who is told where nobody asks."""
 
 
 class Droppable:
@@ -12,6 +20,8 @@ class Droppable:
         self._now = False
         self.dropped = False
         """Whether it was broken off, by a KeyboardInterrupt."""
+        self.tell: Tell = nobody
+        """Called as it goes on: there may be minutes of it."""
 
     def __bool__(self) -> bool:
         return self._now

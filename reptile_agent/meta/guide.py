@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from reptile_agent.meta.collect import Rollout, roll
+from reptile_agent.meta.droppable import Tell, nobody
 from reptile_agent.meta.planner import PlannerConfig
 from reptile_agent.meta.tried_plans import TriedPlans, foreseeing
 from reptile_agent.spec import commanded, limits
@@ -33,6 +34,7 @@ def guide(
     explore: float = 0.0,
     faults: Mapping[int, list[Task]] | None = None,
     tried: TriedPlans | None = None,
+    tell: Tell = nobody,
 ) -> Rollout:
     """Drive every lane by plans that the simulator tries.
 
@@ -45,6 +47,7 @@ def guide(
             others show what is good, these what comes of mistakes.
         faults: what tasks the lanes turn into, by control period.
         tried: remembers where variations of the plans lead.
+        tell: called after every period.
 
     Raises:
         ValueError: the simulator cannot try plans.
@@ -74,4 +77,4 @@ def guide(
             tried.see(plan, reference)
         return base[:, 0, 0] + plan[:, 0] + exploring * rng.standard_normal(exploring.shape)
 
-    return roll(sim, robot, config.horizon, steps, act, faults=faults)
+    return roll(sim, robot, config.horizon, steps, act, faults=faults, tell=tell)

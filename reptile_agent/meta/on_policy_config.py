@@ -5,11 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reptile_agent.meta.bounds import check_bounds
 from reptile_agent.meta.epsilon import Schedule
 from reptile_agent.meta.inner_loop import InnerOptimizer
 from reptile_agent.meta.learners.policy_gradient import PolicyConfig
 from reptile_agent.meta.on_policy import Sampling
 from reptile_agent.task import Task, TaskFamily
+
+LEAST = {
+    "iterations": 0,
+    "episodes": 1,
+    "outer_steps": 1,
+    "outer_clip_norm": 0,
+    "trial_episodes": 1,
+    "eta": 0,
+    "inner.clip_norm": 0,
+    "inner.beta2": 0,
+    "inner.proximal": 0,
+    "policy.hidden": 1,
+    "policy.value_weight": 0,
+    "policy.entropy_weight": 0,
+    "sampling.discount": 0,
+    "sampling.gae_lambda": 0,
+}
+"""Setting -> smallest value."""
+ABOVE = {
+    "inner_lr": 0,
+    "epsilon": 0,
+    "clip": 0,
+    "eta_target": 0,
+    "inner.eps": 0,
+    "policy.initial_std": 0,
+}
+"""Setting -> what it must be above."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +112,7 @@ class OnPolicyConfig:
         Raises:
             ValueError: the configuration contradicts itself or the family.
         """
+        check_bounds(self, LEAST, ABOVE)
         splits, steps = family.splits(), self.sampling.episode_steps
         if not splits.get(self.split):
             raise ValueError(

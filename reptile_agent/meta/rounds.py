@@ -6,6 +6,7 @@ import numpy as np
 
 from reptile_agent.meta.agent import Agent
 from reptile_agent.meta.collect import Rollout, drive, excite
+from reptile_agent.meta.droppable import Tell, nobody
 from reptile_agent.meta.guide import PLANS, guide
 from reptile_agent.meta.learner import Params
 from reptile_agent.meta.planner import PlannerConfig
@@ -42,6 +43,7 @@ def run_round(
     number: int,
     rngs: tuple[np.random.Generator, np.random.Generator],
     driving: tuple[Agent, Params] | None,
+    tell: Tell = nobody,
 ) -> tuple[Rollout, Batch | None]:
     """What the robots do in a round, and segments of what else the simulator tried, if anything.
 
@@ -52,6 +54,7 @@ def run_round(
         number: of the round, from 0.
         rngs: of all noise of what the robots do, and of what is tried beside it.
         driving: agent and start, for rounds that are neither excited nor guided.
+        tell: called after every period.
 
     Raises:
         ValueError: nothing drives yet, or the simulator cannot try plans.
@@ -60,17 +63,18 @@ def run_round(
     sim.reset(seed=config.seed * 1000 + number)
     if number == 0:
         sigma = family.plan_noise
-        return excite(sim, family.robot, sigma, steps, config.excitation, rng), None
+        return excite(sim, family.robot, sigma, steps, config.excitation, rng, tell), None
     tried = None
     if config.tried_plans:
         planner = PlannerConfig.of(family)
         plans, segment = config.tried_plans, config.model.segment
         tried = TriedPlans(sim, family.robot, planner, plans, segment, tries)
     if number <= config.guided_rounds:
-        rollout = guide(sim, family, steps, rng, config.explore, tried=tried)
+        rollout = guide(sim, family, steps, rng, config.explore, tried=tried, tell=tell)
     elif driving is not None:
         agent, params = driving
-        rollout = drive(sim, agent, params, steps, rng, explore=config.explore, tried=tried)
+        explore = config.explore
+        rollout = drive(sim, agent, params, steps, rng, explore=explore, tried=tried, tell=tell)
     else:
         raise ValueError(f"round {number} is to be driven, and nothing drives yet")
     return rollout, tried.segments() if tried else None

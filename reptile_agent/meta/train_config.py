@@ -8,8 +8,45 @@ from typing import Literal
 
 from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.meta.agent import AgentConfig
+from reptile_agent.meta.bounds import check_bounds
 from reptile_agent.meta.epsilon import Schedule
 from reptile_agent.meta.inner_loop import InnerOptimizer
+
+LEAST = {
+    "round_steps": 2,
+    "guided_rounds": 0,
+    "dataset_lanes": 1,
+    "excitation": 0,
+    "explore": 0,
+    "fit_iterations": 0,
+    "fit_batch": 1,
+    "iterations": 0,
+    "meta_batch": 1,
+    "train_inner_steps": 1,
+    "query_steps": 0,
+    "query_window": 1,
+    "learn_lr": 0,
+    "inner.clip_norm": 0,
+    "inner.beta2": 0,
+    "inner.proximal": 0,
+    "samples": 1,
+    "doubt": 0,
+    "model.hidden": 1,
+    "model.members": 1,
+    "model.segment": 1,
+    "model.context": 0,
+    "actor_critic.hidden": 1,
+    "actor_critic.tau": 0,
+    "model_policy.hidden": 1,
+    "model_policy.members": 1,
+    "model_policy.segment": 1,
+    "model_policy.context": 0,
+    "model_policy.policy_hidden": 1,
+    "model_policy.model_steps": 0,
+}
+"""Setting -> smallest value."""
+ABOVE = {"fit_lr": 0, "epsilon": 0, "inner.eps": 0}
+"""Setting -> what it must be above."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +95,7 @@ class TrainConfig(AgentConfig):
     iterations: int = 400
     """Outer steps of the meta-algorithm after the last round."""
     meta_batch: int = 16
-    """Tasks per outer step; 1 is the serial Reptile of the paper."""
+    """Tasks per outer step, at most all there are; 1 is the serial Reptile of the paper."""
     outer: Literal["sgd", "adam"] = "adam"
     """Outer optimizer; sgd is params + epsilon * mean(adapted - params)."""
     epsilon: float = 4e-3
@@ -98,6 +135,7 @@ class TrainConfig(AgentConfig):
         Raises:
             ValueError: a value is out of its range.
         """
+        check_bounds(self, LEAST, ABOVE)
         if self.rounds < 1:
             raise ValueError(
                 f"rounds must be 1 or more, got {self.rounds}: the first gathers what there is to "

@@ -263,7 +263,9 @@ class Trainer:
         rngs = self._rng(DRIVE if state.round else EXCITE), self._rng(TRY)
         own = (self.agent, self.params) if state.round else None
         with self.droppable:
-            rollout, tried = run_round(self.family, config, self._tasks, state.round, rngs, own)
+            rollout, tried = run_round(
+                self.family, config, self._tasks, state.round, rngs, own, self.droppable.tell
+            )
         self.log("collect/tracking_error", float(rollout.tracking_error.mean()), state.round)
         self.log("collect/reward", float(rollout.reward.mean()), state.round)
         if recorded is not None:

@@ -71,6 +71,10 @@ def test_train_export_verify_inspect_evaluate(tmp_path, capsys):
     assert list((run / "tensorboard").iterdir())
     assert call("train", "cartpole", "--out", str(run), *TINY) == 2
     assert "holds a run already; add --resume" in capsys.readouterr().err
+    again = ("train", "cartpole", "--out", str(run), "--resume", "--validate-every", "0")
+    assert call(*again) == 0
+    assert call(*again, "--iterations", "9", "--model.members", "2") == 2
+    assert "not with --iterations 9 (it is 2); leave that out" in capsys.readouterr().err
     evaluate = ("--steps", "60", "--judged-from", "50", "--inner-steps", "0", "1")
     assert call("evaluate", str(run), "--json", *evaluate) == 0
     free = json.loads(capsys.readouterr().out)

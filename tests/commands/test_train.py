@@ -19,6 +19,7 @@ from reptile_agent.commands.train import CHECKPOINT, train
 from reptile_agent.commands.train_log import TrainLog
 from reptile_agent.commands.validation import BEST, Validation
 from reptile_agent.meta import checkpoint
+from reptile_agent.meta.droppable import Droppable
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.meta.learners.dynamics import DynamicsConfig
 from reptile_agent.meta.train_config import TrainConfig
@@ -45,6 +46,7 @@ class Counter:
 
     def __init__(self, costs=(), fails_at: int = -1, begin: int = 0) -> None:
         self.done_iterations, self._costs, self._fails_at = begin, costs, fails_at
+        self.droppable = Droppable()
         self.looked_at: list[int] = []
 
     def run(self) -> Iterator[str]:

@@ -277,6 +277,16 @@ def test_target_networks_follow_by_tau_and_nothing_else_moves_them(family, tau, 
     assert not np.array_equal(after["critic.w0"], before["critic.w0"])
 
 
+@pytest.mark.parametrize("guided_rounds", [0, 1])
+def test_a_round_tells_how_far_it_is(family, guided_rounds):
+    config = dataclasses.replace(TINY, guided_rounds=guided_rounds)
+    trainer, told = Trainer(family, config), []
+    trainer.droppable.tell = lambda *done: told.append(done)
+    list(trainer.run())
+    once = [(t, config.round_steps) for t in range(1, config.round_steps + 1)]
+    assert told == once * config.rounds
+
+
 def test_runs_are_judged_on_other_starts_than_they_were_trained_on():
     gathered = {seed * 1000 + number for seed in range(2000) for number in range(20)}
     assert not gathered & {judging_seed(seed) for seed in range(2000)}
