@@ -23,7 +23,7 @@ COMMANDS = {
     "dataset": "turn recorded bags into data for train",
     "demo": "all of it: train, export, and a ROS 2 robot that breaks and adapts",
 }
-EXTRAS = {"adapt-bag": "bags", "dataset": "bags"}
+EXTRAS = {"adapt-bag": "bags", "dataset": "bags", "sign": "sign"}
 """Which extra of the package a command needs; the others need `train`."""
 USAGE = """usage: reptile-agent COMMAND [arguments]
 

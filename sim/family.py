@@ -103,7 +103,7 @@ class MujocoFamily(VariedFamily, ABC):
                 f"family '{self.name}' has no {path}; draw and freeze its splits: "
                 f"python -m sim.freeze_splits {self.name}"
             )
-        found = splits.read(path)
+        found = splits.read(path, self.variations)
         try:
             for tasks in found.values():
                 self.check(tasks)

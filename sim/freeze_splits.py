@@ -42,7 +42,7 @@ def main() -> None:
     if not isinstance(family, Freezable):
         raise SystemExit(f"family '{args.family}' does not keep its splits in a file of this kind")
     drawn = splits.draw(family.variations, family.draw_held_out, family.feasible, args.seed)
-    splits.write(family.folder / "splits.json", drawn, args.seed)
+    splits.write(family.folder / "splits.json", drawn, args.seed, family.variations)
     print(f"wrote {family.folder / 'splits.json'}")
 
 

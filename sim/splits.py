@@ -72,18 +72,22 @@ def draw(
     return splits | {INFEASIBLE: rejected[: SIZES["extrapolated"]]}
 
 
-def write(path: Path, splits: dict[str, list[Task]], seed: int) -> None:
-    """Freeze splits in a JSON file, one task a line."""
-    document = {"seed": seed, "sha256": _hash(splits), "splits": splits}
+def write(
+    path: Path, splits: dict[str, list[Task]], seed: int, variations: tuple[Variation, ...]
+) -> None:
+    """Freeze splits in a JSON file, one task a line, with the ranges that they were drawn from."""
+    document = {"seed": seed, "ranges": _ranges(variations), "sha256": _hash(splits)}
+    document["splits"] = splits
     text = json.dumps(document, indent=1)
     path.write_text(text.replace(",\n    ", ", ").replace("{\n    ", "{") + "\n")
 
 
-def read(path: Path) -> dict[str, list[Task]]:
+def read(path: Path, variations: tuple[Variation, ...]) -> dict[str, list[Task]]:
     """Splits as frozen.
 
     Raises:
-        ValueError: the file is not what was frozen.
+        ValueError: the file is not what was frozen, or was drawn from other ranges than
+            `variations` have now.
     """
     try:
         document = json.loads(path.read_text())
@@ -98,7 +102,25 @@ def read(path: Path) -> dict[str, list[Task]]:
             f"{path.name} was changed after it was frozen (its hash does not fit); "
             f"restore it, or draw anew with `python -m sim.freeze_splits`"
         )
+    drawn, now = document.get("ranges"), _ranges(variations)
+    if drawn is not None and drawn != now:
+        name = next(n for n in {**drawn, **now} if drawn.get(n) != now.get(n))
+        raise ValueError(
+            f"{path} was frozen for other ranges ({name} was {drawn.get(name, 'not there')}, is "
+            f"{now.get(name, 'not there')}); freeze it anew, which voids older results: "
+            f"python -m sim.freeze_splits"
+        )
     return document["splits"]
+
+
+def _ranges(variations: tuple[Variation, ...]) -> dict[str, str]:
+    """What tasks are drawn from, by name, in words that JSON gives back as they were."""
+    return {
+        v.name: f"{v.train[0]:g}..{v.train[1]:g}, beyond {v.beyond[0]:g}..{v.beyond[1]:g}"
+        + ", log" * v.log
+        + f", of {', '.join(f'{c:g}' for c in v.choices)}" * bool(v.choices)
+        for v in variations
+    }
 
 
 def _hash(splits: dict[str, list[Task]]) -> str:

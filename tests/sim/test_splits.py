@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -76,32 +77,49 @@ def test_the_frozen_splits_are_those_that_the_generator_draws(name):
 
 def test_a_changed_number_is_noticed(tmp_path):
     tasks = {"train": [{"wear": 1.25}, {"wear": 1.5}], "held_out": [{"wear": 1.0}]}
-    splits.write(tmp_path / "splits.json", tasks, seed=3)
-    assert splits.read(tmp_path / "splits.json") == tasks
+    splits.write(tmp_path / "splits.json", tasks, 3, ())
+    assert splits.read(tmp_path / "splits.json", ()) == tasks
     text = (tmp_path / "splits.json").read_text()
     (tmp_path / "splits.json").write_text(text.replace("1.25", "1.26"))
     with pytest.raises(
         ValueError, match=r"splits.json was changed after it was frozen.*restore it"
     ):
-        splits.read(tmp_path / "splits.json")
+        splits.read(tmp_path / "splits.json", ())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"beyond": (0.0, 9.0)}, {"train": (0.5, 1.5)}, {"log": True}, {"choices": (1.0, 2.0)}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_ranges_that_changed_after_it_are_noticed(tmp_path, changes):
+    usual = Variation("wear", "x", 1.0, (1.0, 1.5), (0.5, 2.0), "worn")
+    path = tmp_path / "splits.json"
+    splits.write(path, {"train": [{"wear": 1.25}]}, 3, (usual,))
+    assert splits.read(path, (usual,)) == {"train": [{"wear": 1.25}]}
+    changed = dataclasses.replace(usual, **changes)
+    with pytest.raises(
+        ValueError, match=r"other ranges \(wear was 1\.\.1\.5, beyond 0\.5\.\.2, is"
+    ):
+        splits.read(path, (changed,))
+    with pytest.raises(ValueError, match=r"other ranges \(more was not there, is"):
+        splits.read(path, (usual, dataclasses.replace(usual, name="more")))
 
 
 @pytest.mark.parametrize("text", ["", '{"seed": 0, "splits"', "{}", "[]"])
 def test_half_a_file_is_named(tmp_path, text):
     (tmp_path / "splits.json").write_text(text)
     with pytest.raises(ValueError, match=r"splits.json is not a whole file of splits .*restore it"):
-        splits.read(tmp_path / "splits.json")
+        splits.read(tmp_path / "splits.json", ())
 
 
 def test_a_moved_task_is_noticed(tmp_path):
-    splits.write(
-        tmp_path / "splits.json", {"train": [{"a": 1.0}], "held_out": [{"a": 2.0}]}, seed=0
-    )
+    splits.write(tmp_path / "splits.json", {"train": [{"a": 1.0}], "held_out": [{"a": 2.0}]}, 0, ())
     document = json.loads((tmp_path / "splits.json").read_text())
     document["splits"]["train"] += document["splits"]["held_out"]
     (tmp_path / "splits.json").write_text(json.dumps(document))
     with pytest.raises(ValueError, match="was changed after it was frozen"):
-        splits.read(tmp_path / "splits.json")
+        splits.read(tmp_path / "splits.json", ())
 
 
 def test_a_draw_without_enough_feasible_tasks_ends():

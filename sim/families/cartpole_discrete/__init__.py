@@ -141,7 +141,7 @@ class CartpoleDiscrete(GymnasiumFamily):
 
     def splits(self) -> dict[str, list[Task]]:
         """Frozen tasks by split."""
-        return splits.read(self.folder / "splits.json")
+        return splits.read(self.folder / "splits.json", self.variations)
 
     def make_env(self, task: Task) -> Variant:
         """The cart-pole of gymnasium, with the task's attributes."""
