@@ -3,8 +3,18 @@
 ros2 launch reptile_agent adapt.launch.py robot:=mujoco
 """
 
-from launch.actions import DeclareLaunchArgument, EmitEvent, GroupAction, RegisterEventHandler
+from pathlib import Path
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    GroupAction,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
 from launch.conditions import IfCondition
+from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
 from launch.substitutions import (
     EqualsSubstitution,
@@ -19,7 +29,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
-from launch import LaunchDescription, Substitution
+from launch import LaunchContext, LaunchDescription, Substitution
 
 
 def config(name: str) -> PathJoinSubstitution:
@@ -78,12 +88,26 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             "params_file.",
         ),
         DeclareLaunchArgument(
+            "exit_with_policy",
+            default_value="false",
+            choices=["true", "false"],
+            description="'true': where policy_node ends or cannot be configured, all that this "
+            "launch started ends, and what includes it; for a service that somebody watches.",
+        ),
+        DeclareLaunchArgument(
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
             description="Least severity that the nodes log.",
         ),
     ]
+
+
+def check_params_file(context: LaunchContext) -> None:
+    """Stop where there is no such file: the nodes would start with defaults, and no bundle_key."""
+    path = LaunchConfiguration("params_file").perform(context)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"params_file: there is no file {path}")
 
 
 def node_options(name: str, *files: Substitution) -> dict:
@@ -126,9 +150,33 @@ def bring_up(name: str, *files: Substitution) -> list:
                 entities=[change(Transition.TRANSITION_ACTIVATE)],
             )
         ),
+        *(ends_with(node) if name == "policy_node" else []),
         node,
         change(Transition.TRANSITION_CONFIGURE),
     ]
+
+
+def ends_with(node: LifecycleNode) -> list[RegisterEventHandler]:
+    """With `exit_with_policy` nothing goes on without this node, nor without its bundle."""
+    condition = IfCondition(LaunchConfiguration("exit_with_policy"))
+    end = OpaqueFunction(function=shut_down_once, condition=condition)
+    fails = [
+        OnStateTransition(
+            target_lifecycle_node=node,
+            start_state=start,
+            goal_state="unconfigured",
+            entities=[end],
+        )
+        for start in ("configuring", "errorprocessing")
+    ]
+    gone = OnProcessExit(target_action=node, on_exit=[end])
+    return [RegisterEventHandler(handler) for handler in (*fails, gone)]
+
+
+def shut_down_once(context: LaunchContext) -> list[Shutdown]:
+    """End the launch; one that is ending does not take it twice."""
+    reason = "policy_node ended, or could not be configured"
+    return [] if context.is_shutdown else [Shutdown(reason=reason)]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -155,5 +203,12 @@ def generate_launch_description() -> LaunchDescription:
         else_value=LaunchConfiguration("params_file"),
     )
     return LaunchDescription(
-        [*declare_arguments(), robot, *bring_up("policy_node", dry_run), adapter, reference]
+        [
+            *declare_arguments(),
+            OpaqueFunction(function=check_params_file),
+            robot,
+            *bring_up("policy_node", dry_run),
+            adapter,
+            reference,
+        ]
     )

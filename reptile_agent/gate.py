@@ -98,6 +98,6 @@ def _objection(e: Evidence, config: AdaptationConfig) -> tuple[str, str] | None:
     if e.plan_gain is not None and not e.plan_gain >= 0:
         if np.isnan(e.plan_gain):
             return "plans_worse", "what would be done is not known: nothing was seen to follow"
-        worth = f"{e.plan_gain:.3g} more per control period"
-        return "plans_worse", f"what would be done is thought to be worth {worth}, below 0"
+        worth = f"{-e.plan_gain:.3g} less per control period"
+        return "plans_worse", f"what would be done is thought to be worth {worth}"
     return None

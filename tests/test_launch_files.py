@@ -226,6 +226,7 @@ def test_adapt_takes_what_the_readme_and_the_demo_name(launch_library: str) -> N
         "adapt",
         "reference",
         "dry_run",
+        "exit_with_policy",
         "log_level",
     ]
 
@@ -310,4 +311,6 @@ def test_replay_takes_what_its_adapter_takes(launch_library: str) -> None:
     adapt = dict(describe(launch_file("adapt"), launch_library))
     replay = dict(describe(launch_file("replay"), launch_library))
     assert set(replay) - set(adapt) == {"bag", "rate"}
-    assert set(adapt) - set(replay) == {"robot", "adapt", "reference", "dry_run"}
+    assert set(adapt) - set(replay) == {"robot", "adapt", "reference", "dry_run"} | {
+        "exit_with_policy"
+    }

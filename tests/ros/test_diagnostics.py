@@ -104,6 +104,22 @@ def test_a_warning_lasts_as_long_as_its_cause(start_node, peer, arm_bundle):
     peer.wait_for(lambda: watch.found[name].message == "dry run", "the end of the clamps", 5.0)
 
 
+def test_what_is_there_twice_is_a_warning(start_node, peer, arm_bundle):
+    from reptile_agent_msgs.msg import Parameters
+
+    watch, name = Watcher(peer), "policy_node: control"
+    Robot(peer, list(arm_bundle.manifest.robot.observed_joints))
+    start_node("reptile_agent_ros.policy_node", max_frozen=0)
+    bring_up(peer, "policy_node")
+    watch.until(name, OK, "active")
+    adapters = [peer.node.create_publisher(Parameters, "adapter_node/parameters", 1) for _ in "ab"]
+    watch.until(name, WARN, "2 publishers of adapter_node/parameters: launched twice?")
+    peer.node.destroy_publisher(adapters[0])
+    watch.until(name, OK, "active")
+    start_node("reptile_agent_ros.policy_node")
+    watch.until(name, WARN, "2 nodes /policy_node: launched twice?")
+
+
 def test_adapter_node_says_what_the_gate_said(start_node, peer, arm_bundle):
     from reptile_agent_msgs.msg import Transition
     from test_adapter_listens import Rig

@@ -63,7 +63,8 @@ class ControlDiagnostics:
     A fallback is an ERROR: the robot no longer does what it is for, until a person resets it. So
     is an active node that gets measurements which are not the robot's. One that waits for its
     first measurement is STALE. A dry run, and a second in which periods were missed, commands
-    clamped or parameters rolled back, is a WARN: the robot is driven, and worse than it could be.
+    clamped or parameters rolled back, is a WARN: the robot is driven, and worse than it could be;
+    and so is another node of its name, or a second adapter.
 
     Args:
         node: policy_node.
@@ -81,7 +82,7 @@ class ControlDiagnostics:
         status: Callable[[], PolicyStatus],
         ages: Callable[[], np.ndarray],
     ) -> None:
-        self._robot, self._status, self._ages = robot, status, ages
+        self._node, self._robot, self._status, self._ages = node, robot, status, ages
         self._sources = [sources.get(s.name, s.joint) for s in robot.observations]
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.ticks = TickTimes(robot.control_period_s)
@@ -128,8 +129,23 @@ class ControlDiagnostics:
             return STALE if status.reason.startswith(WAITING) else ERROR, status.reason
         news = [f'{rose[name]} {word}' for name, word in RISES.items() if rose[name]]
         words = ['dry run'] if status.dry_run else []
+        words += self._twice()
         words += [f'{", ".join(news)} in the last second'] if news else []
         return (WARN, '; '.join(words)) if words else (OK, 'active')
+
+    def _twice(self) -> list[str]:
+        """What there is more than one of: somebody launched twice, or forgot a terminal."""
+        name = self._node.get_fully_qualified_name()
+        nodes = [
+            f'{space.rstrip("/")}/{n}' for n, space in self._node.get_node_names_and_namespaces()
+        ]
+        found = {
+            f'nodes {name}': nodes.count(name),
+            'publishers of adapter_node/parameters': self._node.count_publishers(
+                'adapter_node/parameters'
+            ),
+        }
+        return [f'{count} {what}: launched twice?' for what, count in found.items() if count > 1]
 
     def _oldest(self) -> dict[str, object]:
         """Age of the oldest measurement of each joint, and of each other topic."""

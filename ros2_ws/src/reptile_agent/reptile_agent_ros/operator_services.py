@@ -60,7 +60,7 @@ class OperatorServices:
         )
         for name, do, message in (
             ('~/stop', self._stop, f'{STOPPED}; ~/reset releases it'),
-            ('~/reset', self._reset, 'fallback released'),
+            ('~/reset', self._reset, 'released: a fallback, a stop or a rollback holds no longer'),
         ):
             self._services.append(create_trigger(self._node, name, do, message))
         self._services.append(self._node.create_service(Trigger, '~/rollback', self._rollback))

@@ -17,6 +17,7 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from reptile_agent_ros.settings import refuse_unknown
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what launch, systemd and containers send."""
@@ -46,6 +47,7 @@ def run(make: Callable[[], Node], args: list[str] | None) -> None:
     executor = _executor()
     try:
         node = make()
+        refuse_unknown(node)
     except (LookupError, ValueError, ParameterException) as error:
         rclpy.logging.get_logger('reptile_agent').fatal(str(error))
         rclpy.try_shutdown()

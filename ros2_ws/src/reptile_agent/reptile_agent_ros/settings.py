@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,33 @@ def value(node: Node, name: str) -> Any:
     """A parameter's value; an empty list for an array that was not set."""
     found = node.get_parameter_or(name, Parameter(name, value=[])).value
     return list(found) if not isinstance(found, str | bool | int | float) else found
+
+
+def refuse_unknown(node: Node) -> None:
+    """Refuse parameters that the node was given and does not have: a typo would be its default.
+
+    A misspelt `bundle_key` would take bundles that nobody signed.
+
+    Raises:
+        ValueError: names them, and what is nearest.
+    """
+    given = node._parameter_overrides  # rclpy has no other way to ask
+    unknown = [
+        name
+        for name in sorted(given)
+        if not node.has_parameter(name) and not name.startswith('qos_overrides.')
+    ]
+    if unknown:
+        has = list(node._parameters)
+        near = [f"'{name}' (nearest: {_nearest(name, has)})" for name in unknown]
+        raise ValueError(
+            f'{node.get_name()} has no parameter {", ".join(near)}; see params_file, and '
+            f'ros2 param list {node.get_fully_qualified_name()} of a running one'
+        )
+
+
+def _nearest(name: str, has: list[str]) -> str:
+    return ', '.join(difflib.get_close_matches(name, has, n=2)) or 'none'
 
 
 def bundle_folder(given: str) -> str:
