@@ -6,9 +6,10 @@ out; on the robot the time between adaptations is the adapter node's `adapt_peri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 ADAPT_PERIOD_S = 0.4
 """Time from one adaptation to the next on the robot, if nothing else is said."""
@@ -82,6 +83,23 @@ class AdaptationConfig(BaseModel):
                 "the gate would refuse what is pulled back"
             )
         return self
+
+    def changed(self, changes: Mapping[str, object]) -> Self:
+        """The same with some settings changed.
+
+        Raises:
+            ValueError: names the setting that is not there, or what is wrong with its value.
+        """
+        known = type(self).model_fields
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"adaptation has no setting '{name}' (it has: {', '.join(known)})")
+        try:
+            return type(self).model_validate(self.model_dump() | dict(changes))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"adaptation {where}: {first['msg']}".replace(" :", ":")) from None
 
     @property
     def taus(self) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -50,7 +51,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(__version__)
         return
     if name not in COMMANDS:
-        sys.exit(f"reptile-agent: no command '{name}' (there are: {', '.join(COMMANDS)})")
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        listed = ", ".join(COMMANDS)
+        print(f"reptile-agent: no command '{name}' (there are: {listed}){meant}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(_run(name, arguments[1:]))
 
 

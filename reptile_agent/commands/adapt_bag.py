@@ -87,7 +87,7 @@ class Command:
         """
         given = {"inner_steps": self.inner_steps, "inner_lr": self.inner_lr}
         changes = {name: value for name, value in given.items() if value is not None}
-        return AdaptationConfig.model_validate(own.model_dump() | changes)
+        return own.changed(changes)
 
 
 def _collect(found: Iterator[Outcome], quiet: bool) -> tuple[list[Outcome], bool]:

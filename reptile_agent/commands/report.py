@@ -178,7 +178,7 @@ def _trainer(run: RunFolder, missing: list[Note]) -> Trainer | OnPolicyTrainer |
 def _progress(run: RunFolder, trainer: Trainer | OnPolicyTrainer | None) -> str:
     parts = []
     if trainer is not None:
-        parts.append(f"{trainer.done_iterations} of {trainer.total_iterations} outer iterations")
+        parts.append(f"{trainer.done_iterations} of {trainer.total_iterations} iterations")
     if run.best is not None:
         parts.append(
             f"best on the validation split: mean reward {-run.best['cost']:.4g} per control "

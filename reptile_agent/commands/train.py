@@ -75,8 +75,9 @@ class Training:
     resume: bool = False
     """Go on from the checkpoint in --out; the settings are those that it began with."""
     validate_every: int | None = None
-    """Iterations between two looks at the validation split; 0: none. Default: at the end, and
-    before it as often as takes less than a tenth of the time."""
+    """Iterations between two looks at the validation split, at the reward in the second half of a
+    short run on its first tasks; 0: none. Default: at the end, and before it as often as takes less
+    than a tenth of the time."""
     wandb: str | None = None
     """Project at Weights & Biases to log to as well; WANDB_MODE=offline keeps it in --out."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reptile_agent.adaptation import AdaptationConfig
 from reptile_agent.meta.collect import drive, excite
 from reptile_agent.meta.online import OnlineAdaptation
 from reptile_agent.meta.rounds import judging_seed
@@ -87,6 +86,5 @@ def adapting(
     trainer: Trainer, inner_steps: int, override: Mapping[str, float], gated: bool
 ) -> OnlineAdaptation:
     """How a trained start adapts in evaluation: its own settings, but for those overridden."""
-    usual = trainer.config.adaptation.model_dump()
-    settings = {**usual, **override, "inner_steps": inner_steps}
-    return trainer.online(AdaptationConfig.model_validate(settings), gated)
+    usual = trainer.config.adaptation
+    return trainer.online(usual.changed({**override, "inner_steps": inner_steps}), gated)

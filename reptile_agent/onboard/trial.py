@@ -90,6 +90,10 @@ def _ask(path: Path, request: bytes, checks: Checks) -> tuple[str, ...]:
         tried = [f"{a['graph']}: {a['trying']}" for a in answers if {"graph", "trying"} <= a.keys()]
         open_ones = [check for check in tried if check not in passed] or ["before the first check"]
         checks.failed = ", ".join(open_ones)
+        if status in (-signal.SIGINT, -signal.SIGTERM):
+            raise BundleError(
+                f"{path} was not tried to the end: told to stop ({signal.strsignal(-status)})"
+            )
         raise BundleError(
             f"{path} was refused: the process that tried its graphs {_ending(status)} at "
             f"{checks.failed}{f' ({said})' if said else ''}; export the bundle again"

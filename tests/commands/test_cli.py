@@ -46,6 +46,9 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_an_unknown_command_names_those_that_exist(capsys):
     assert call("trian") == 2
+    said = capsys.readouterr().err
+    assert "no command 'trian' (there are: tasks, train" in said
+    assert said.endswith("did you mean train?\n")
 
 
 def test_a_family_that_does_not_exist_names_those_that_do(capsys, tmp_path):

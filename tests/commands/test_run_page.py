@@ -141,7 +141,7 @@ def test_a_whole_run_is_on_one_page_that_needs_nothing_beside_it(finished, tmp_p
         assert kind == "data:image/png;base64"
         assert base64.b64decode(data, validate=True).startswith(b"\x89PNG")
     assert "cartpole: tiny &lt;run&gt;" in text
-    assert "8 of 8 outer iterations" in text
+    assert "8 of 8 iterations" in text
     settings = dict(zip(page.cells, page.cells[1:]))
     assert settings["adaptation.window"] == "12"
     assert settings["model.hidden"] == "8"

@@ -106,7 +106,7 @@ def test_its_page_has_no_fault_and_names_its_own_command(run, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert call("report", str(run), "--no-film", "--out", str(page)) == 0
     text = page.read_text()
-    assert "3 of 3 outer iterations" in text
+    assert "3 of 3 iterations" in text
     assert "maml, k=1" in text
     assert "sampling.episode_steps" in text
     assert "Before the fault" not in text
