@@ -8,6 +8,7 @@ docs/protocol.md says what they mean.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,20 +100,27 @@ def write(args: Args) -> None:
     verdicts = Table(
         "Does the interval of Reptile's score clear that of joint training + the same k steps, "
         "gate on where there is one, and does their difference over whole seeds clear 0?",
-        ["family", "learner", "split", "k", "answer", "1 is this much return above 0, by tasks"],
+        [
+            *("family", "learner", "split", "k", "answer"),
+            "Reptile + k less joint training at k = 0, by seeds",
+            "1 is this much return above 0, by tasks",
+        ],
         [
             [
                 *(c.family, c.learner, split, str(c.k)),
-                *(verdict(c, split, args.reps), unit_of(c, split, args.reps)),
+                verdict(c, split, args.reps),
+                over_none(c, split, args.reps),
+                unit_of(c, split, args.reps),
             ]
             for c in comparisons
             for split in c.splits
         ],
     )
+    protocol = Path(os.path.relpath(RESULTS.parent / "protocol.md", args.out)).as_posix()
     page = [
         "# Adaptation: results",
         f"Written by `python -m bench.adaptation.report` from `{args.results.name}`; "
-        "[the protocol](../protocol.md) says how they came about and what each column means.",
+        f"[the protocol]({protocol}) says how they came about and what each column means.",
         verdicts.markdown(),
     ]
     _print(verdicts)
@@ -147,6 +155,17 @@ def verdict(comparison: Comparison, split: str, reps: int) -> str:
     more = estimates.seed_difference(paired[0], paired[1], reps)
     clear = ours.low[0] > joint.high[0] and more.low[0] > 0.0
     return f"{'yes' if clear else 'no'}: {ours} against {joint}, by seeds {more}"
+
+
+def over_none(comparison: Comparison, split: str, reps: int) -> str:
+    """What Reptile's steps are worth to a robot that would else not adapt, joint training's."""
+    c = comparison
+    arms = (Arm("reptile", c.k, c.judged_gate), Arm("joint", 0, "-"))
+    runs = [c.runs(split, arm) for arm in arms]
+    if c.why_no_score(split) or any(r.empty for r in runs):
+        return "-"
+    ours, theirs = common([matrix(r, "score") for r in runs])
+    return str(estimates.seed_difference(ours, theirs, reps))
 
 
 def unit_of(comparison: Comparison, split: str, reps: int) -> str:

@@ -246,6 +246,12 @@ def test_a_unit_of_score_that_tasks_do_not_agree_on_is_called_chance():
     assert report.unit_of(comparison(rows), "in_range", 500) == "2.50 [-10.00, 15.00]: chance"
 
 
+def test_adapting_is_set_beside_not_adapting_at_all():
+    assert report.over_none(comparison(small()), "in_range", 100).startswith("0.50 [")
+    without = [row for row in small() if row["method"] != "oracle"]
+    assert report.over_none(comparison(without), "in_range", 100) == "-"
+
+
 def test_the_verdict():
     assert report.verdict(comparison(small()), "in_range", 100).startswith("yes: 0.50 [")
     few = report.verdict(comparison(small(seeds=2)), "in_range", 100)
