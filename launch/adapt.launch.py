@@ -11,7 +11,6 @@ from launch.actions import (
     GroupAction,
     OpaqueFunction,
     RegisterEventHandler,
-    Shutdown,
 )
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
@@ -91,8 +90,8 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             "exit_with_policy",
             default_value="false",
             choices=["true", "false"],
-            description="'true': where policy_node ends or cannot be configured, all that this "
-            "launch started ends, and what includes it; for a service that somebody watches.",
+            description="'true': where policy_node ends or cannot be configured or activated, all "
+            "that was launched ends, with exit code 1; for a service that somebody watches.",
         ),
         DeclareLaunchArgument(
             "log_level",
@@ -157,26 +156,31 @@ def bring_up(name: str, *files: Substitution) -> list:
 
 
 def ends_with(node: LifecycleNode) -> list[RegisterEventHandler]:
-    """With `exit_with_policy` nothing goes on without this node, nor without its bundle."""
+    """With `exit_with_policy` nothing goes on without this node, nor with one that does nothing."""
     condition = IfCondition(LaunchConfiguration("exit_with_policy"))
-    end = OpaqueFunction(function=shut_down_once, condition=condition)
+    end = OpaqueFunction(function=end_launch, condition=condition)
     fails = [
         OnStateTransition(
             target_lifecycle_node=node,
             start_state=start,
-            goal_state="unconfigured",
+            goal_state=goal,
             entities=[end],
         )
-        for start in ("configuring", "errorprocessing")
+        for start, goal in (
+            ("configuring", "unconfigured"),
+            ("activating", "inactive"),
+            ("errorprocessing", "unconfigured"),
+            ("errorprocessing", "finalized"),
+        )
     ]
     gone = OnProcessExit(target_action=node, on_exit=[end])
     return [RegisterEventHandler(handler) for handler in (*fails, gone)]
 
 
-def shut_down_once(context: LaunchContext) -> list[Shutdown]:
-    """End the launch; one that is ending does not take it twice."""
-    reason = "policy_node ended, or could not be configured"
-    return [] if context.is_shutdown else [Shutdown(reason=reason)]
+def end_launch(context: LaunchContext) -> None:
+    """End the launch with an exit code that says so: `Shutdown` would leave it at 0."""
+    if not context.is_shutdown:
+        raise RuntimeError("policy_node ended, or could not be configured and activated")
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -9,7 +9,12 @@ The adapter stays when the bag is over, so that its services can be called; Ctrl
 from pathlib import Path
 from runpy import run_path
 
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
 from launch.substitutions import LaunchConfiguration
 from launch_ros.event_handlers import OnStateTransition
 
@@ -77,4 +82,5 @@ def generate_launch_description() -> LaunchDescription:
             entities=[ExecuteProcess(cmd=command, output="screen")],
         )
     )
-    return LaunchDescription([*declare_arguments(), play_when_active, *started])
+    check = OpaqueFunction(function=adapt["check_params_file"])
+    return LaunchDescription([*declare_arguments(), check, play_when_active, *started])

@@ -82,8 +82,12 @@ def write(
     path.write_text(text.replace(",\n    ", ", ").replace("{\n    ", "{") + "\n")
 
 
-def read(path: Path, variations: tuple[Variation, ...]) -> dict[str, list[Task]]:
+def read(path: Path, variations: tuple[Variation, ...] | None = None) -> dict[str, list[Task]]:
     """Splits as frozen.
+
+    Args:
+        path: of the file.
+        variations: that the family has now; None: nobody asks.
 
     Raises:
         ValueError: the file is not what was frozen, or was drawn from other ranges than
@@ -102,13 +106,13 @@ def read(path: Path, variations: tuple[Variation, ...]) -> dict[str, list[Task]]
             f"{path.name} was changed after it was frozen (its hash does not fit); "
             f"restore it, or draw anew with `python -m sim.freeze_splits`"
         )
-    drawn, now = document.get("ranges"), _ranges(variations)
-    if drawn is not None and drawn != now:
+    drawn, now = document.get("ranges"), _ranges(variations or ())
+    if variations is not None and drawn is not None and drawn != now:
         name = next(n for n in {**drawn, **now} if drawn.get(n) != now.get(n))
         raise ValueError(
             f"{path} was frozen for other ranges ({name} was {drawn.get(name, 'not there')}, is "
             f"{now.get(name, 'not there')}); freeze it anew, which voids older results: "
-            f"python -m sim.freeze_splits"
+            f"python -m sim.freeze_splits {path.parent.name}"
         )
     return document["splits"]
 

@@ -307,6 +307,36 @@ def test_replay_plays_to_an_adapter_that_is_active(launch_library: str) -> None:
     assert plays.kwargs["target_lifecycle_node"].kwargs["executable"] == "adapter_node"
 
 
+class Context:
+    """Of a launch, as far as our functions ask it."""
+
+    is_shutdown = False
+
+
+@pytest.mark.parametrize("launch_library", ["stand-in"], indirect=True)
+def test_functions_of_adapt_stop_a_launch(launch_library: str, tmp_path: Path, monkeypatch) -> None:
+    functions = {
+        part.kwargs["function"].__name__: part.kwargs["function"]
+        for part in parts(evaluate(launch_file("adapt"), launch_library))
+        if type(part).__name__ == "OpaqueFunction"
+    }
+    assert functions.keys() == {"check_params_file", "end_launch"}
+    with pytest.raises(RuntimeError, match="policy_node ended"):
+        functions["end_launch"](Context())
+    monkeypatch.setattr(Context, "is_shutdown", True)
+    functions["end_launch"](Context())
+
+    check = functions["check_params_file"]
+    there = tmp_path / "mine.yaml"
+    there.touch()
+    given = {"LaunchConfiguration": lambda _: type("P", (), {"perform": lambda *_: str(there)})()}
+    monkeypatch.setitem(check.__globals__, "LaunchConfiguration", given["LaunchConfiguration"])
+    check(Context())
+    there.unlink()
+    with pytest.raises(FileNotFoundError, match=r"params_file: there is no file .*mine\.yaml"):
+        check(Context())
+
+
 def test_replay_takes_what_its_adapter_takes(launch_library: str) -> None:
     adapt = dict(describe(launch_file("adapt"), launch_library))
     replay = dict(describe(launch_file("replay"), launch_library))

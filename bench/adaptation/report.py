@@ -165,6 +165,8 @@ def over_none(comparison: Comparison, split: str, reps: int) -> str:
     if c.why_no_score(split) or any(r.empty for r in runs):
         return "-"
     ours, theirs = common([matrix(r, "score") for r in runs])
+    if len(ours) < MIN_SEEDS:
+        return "-"
     return str(estimates.seed_difference(ours, theirs, reps))
 
 

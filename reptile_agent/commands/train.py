@@ -6,12 +6,12 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import tyro
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -107,10 +107,10 @@ class Training:
             return train(trainer, out, validation)
 
     def _refuse_changes(self, config: Any, began_with: Any, out: Path) -> None:
-        """A run goes on as it began: other settings would be ignored without a word."""
+        """A run goes on as it began: what was set otherwise than usual would be ignored."""
         asked, began, usual = (_flat(c) for c in (config, began_with, type(config)()))
         changed = ", ".join(
-            f"--{name.replace('_', '-')} {value} (it is {began.get(name)})"
+            f"--{name.replace('_', '-')} {_typed(value)} (it is {_typed(began.get(name))})"
             for name, value in asked.items()
             if value not in (usual.get(name), began.get(name))
         )
@@ -122,14 +122,23 @@ class Training:
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Settings by their names on the command line."""
-    if not prefix:
-        config = TypeAdapter(type(config)).dump_python(config, mode="json")
+    """Settings by their names on the command line; paths as they lead from anywhere."""
     found: dict[str, Any] = {}
-    for name, value in config.items():
-        nested = isinstance(value, dict) and value
-        found |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    named = config.__dataclass_fields__ if is_dataclass(config) else type(config).model_fields
+    for name in named:
+        value = getattr(config, name)
+        if is_dataclass(value) or isinstance(value, BaseModel):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value.resolve() if isinstance(value, Path) else value
     return found
+
+
+def _typed(value: Any) -> str:
+    """As it is given on the command line."""
+    parts = value.items() if isinstance(value, dict) else [value]
+    words = [w for part in parts for w in (part if isinstance(part, tuple) else (part,))]
+    return " ".join(map(str, words))
 
 
 @dataclass

@@ -13,11 +13,14 @@ from reptile_agent.meta.on_policy import Sampling
 from reptile_agent.task import Task, TaskFamily
 
 LEAST = {
+    "seed": 0,
     "iterations": 0,
     "episodes": 1,
     "outer_steps": 1,
-    "outer_clip_norm": 0,
     "trial_episodes": 1,
+    "inner_steps": 0,
+    "learn_lr": 0,
+    "lr_scale": 0,
     "eta": 0,
     "inner.clip_norm": 0,
     "inner.beta2": 0,
@@ -33,11 +36,14 @@ ABOVE = {
     "inner_lr": 0,
     "epsilon": 0,
     "clip": 0,
+    "outer_clip_norm": 0,
     "eta_target": 0,
     "inner.eps": 0,
     "policy.initial_std": 0,
 }
 """Setting -> what it must be above."""
+MOST = {"inner.beta2": 0.999999, "sampling.discount": 1, "sampling.gae_lambda": 1}
+"""Setting -> largest value."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class OnPolicyConfig:
         Raises:
             ValueError: the configuration contradicts itself or the family.
         """
-        check_bounds(self, LEAST, ABOVE)
+        check_bounds(self, LEAST, ABOVE, MOST)
         splits, steps = family.splits(), self.sampling.episode_steps
         if not splits.get(self.split):
             raise ValueError(

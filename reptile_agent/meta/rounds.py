@@ -32,7 +32,7 @@ def check_plans(family: TaskFamily, config: TrainConfig, tasks: list[Task]) -> N
 
 
 def judging_seed(seed: int) -> int:
-    """Of the starts and courses that a run is judged on, by its seed; no round's own seed."""
+    """Of the first starts and the courses that a run is judged on; no round's own seed."""
     return 2**31 - 1 - seed
 
 

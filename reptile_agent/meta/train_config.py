@@ -13,6 +13,7 @@ from reptile_agent.meta.epsilon import Schedule
 from reptile_agent.meta.inner_loop import InnerOptimizer
 
 LEAST = {
+    "seed": 0,
     "round_steps": 2,
     "guided_rounds": 0,
     "dataset_lanes": 1,
@@ -26,6 +27,8 @@ LEAST = {
     "query_steps": 0,
     "query_window": 1,
     "learn_lr": 0,
+    "lr_scale": 0,
+    "priority": 0,
     "inner.clip_norm": 0,
     "inner.beta2": 0,
     "inner.proximal": 0,
@@ -47,6 +50,8 @@ LEAST = {
 """Setting -> smallest value."""
 ABOVE = {"fit_lr": 0, "epsilon": 0, "inner.eps": 0}
 """Setting -> what it must be above."""
+MOST = {"inner.beta2": 0.999999, "actor_critic.tau": 1}
+"""Setting -> largest value."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ class TrainConfig(AgentConfig):
         Raises:
             ValueError: a value is out of its range.
         """
-        check_bounds(self, LEAST, ABOVE)
+        check_bounds(self, LEAST, ABOVE, MOST)
         if self.rounds < 1:
             raise ValueError(
                 f"rounds must be 1 or more, got {self.rounds}: the first gathers what there is to "
@@ -152,19 +157,17 @@ class TrainConfig(AgentConfig):
                 f"dynamics, model.context above 0 and learn_lr 0; got {self.keep} with "
                 f"{self.algorithm}, {self.learner}, {self.model.context} and {self.learn_lr:g}"
             )
-        deaf = self.model_policy.model_steps
-        steps = min(self.train_inner_steps, self.adaptation.inner_steps)
-        if self.learner == "model_policy" and self.algorithm != "scratch" and steps <= deaf:
+        deaf, steps = self.model_policy.model_steps, self.train_inner_steps
+        if self.algorithm in ("reptile", "joint"):
+            steps += self.query_steps  # further steps to them
+        learns = self.iterations and self.algorithm != "scratch"
+        if self.learner == "model_policy" and learns and steps <= deaf:
             raise ValueError(
-                f"train_inner_steps and adaptation.inner_steps must be above "
-                f"model_policy.model_steps: the policy moves from step {deaf + 1} on; got "
-                f"{self.train_inner_steps} and {self.adaptation.inner_steps}"
+                f"train_inner_steps must be above model_policy.model_steps, from which on the "
+                f"policy moves; got {self.train_inner_steps} and {deaf}"
             )
-        if self.priority < 0 or not 0 <= self.priority_correction <= 1:
-            raise ValueError(
-                f"priority must be 0 or more and priority_correction 0..1, got "
-                f"{self.priority} and {self.priority_correction}"
-            )
+        if not 0 <= self.priority_correction <= 1:
+            raise ValueError(f"priority_correction must be 0..1, got {self.priority_correction}")
 
     def _has_contexts(self) -> bool:
         """Whether inner loops have a context that can be kept."""

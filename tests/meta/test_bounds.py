@@ -9,6 +9,7 @@ from tiny import TINY, ShortCartpole
 
 from reptile_agent.meta import on_policy_config, train_config
 from reptile_agent.meta.bounds import check_bounds
+from reptile_agent.meta.inner_loop import InnerOptimizer
 from reptile_agent.meta.on_policy_config import OnPolicyConfig
 from reptile_agent.meta.trainer import Trainer
 from sim.families.point_nav import PointNav
@@ -18,8 +19,10 @@ from sim.families.point_nav import PointNav
     ("changes", "said"),
     [
         ({"epsilon": -1.0}, "epsilon must be above 0, got -1"),
-        ({"fit_lr": float("nan")}, "fit_lr must be above 0, got nan"),
-        ({"epsilon": float("inf")}, "epsilon must be above 0 and finite"),
+        ({"fit_lr": float("nan")}, "fit_lr must be finite, got nan"),
+        ({"epsilon": float("inf")}, "epsilon must be finite, got inf"),
+        ({"lr_scale": {"w": -1.0}}, "lr_scale must be at least 0, got -1"),
+        ({"inner": InnerOptimizer("adam", beta2=1.0)}, r"inner\.beta2 must be at most 0\.99"),
         ({"meta_batch": 0}, "meta_batch must be at least 1, got 0"),
         (
             {"model": dataclasses.replace(TINY.model, members=0)},
@@ -41,4 +44,4 @@ def test_a_setting_of_policy_gradients_too():
 @pytest.mark.parametrize("config", [TINY, OnPolicyConfig()], ids=["replay", "on policy"])
 def test_every_bound_is_of_a_setting_that_there_is(config):
     module = train_config if config is TINY else on_policy_config
-    check_bounds(config, module.LEAST, module.ABOVE)
+    check_bounds(config, module.LEAST, module.ABOVE, module.MOST)

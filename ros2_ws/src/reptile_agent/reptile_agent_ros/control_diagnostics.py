@@ -134,7 +134,16 @@ class ControlDiagnostics:
         return (WARN, '; '.join(words)) if words else (OK, 'active')
 
     def _twice(self) -> list[str]:
-        """What there is more than one of: somebody launched twice, or forgot a terminal."""
+        """What there is more than one of: somebody launched twice, or forgot a terminal.
+
+        What was killed is still there for some seconds.
+        """
+        try:
+            return self._count()
+        except RuntimeError:  # of rcl: the graph could not be asked, and nobody must stop for that
+            return []
+
+    def _count(self) -> list[str]:
         name = self._node.get_fully_qualified_name()
         nodes = [
             f'{space.rstrip("/")}/{n}' for n, space in self._node.get_node_names_and_namespaces()

@@ -54,30 +54,29 @@ def value(node: Node, name: str) -> Any:
 
 
 def refuse_unknown(node: Node) -> None:
-    """Refuse parameters that the node was given and does not have: a typo would be its default.
+    """Refuse misspelt parameters: instead of a `bundle_keys`, nobody's signature would be asked.
 
-    A misspelt `bundle_key` would take bundles that nobody signed.
+    What is like none that the node has is another node's, from a `/**` of a file: it is logged.
 
     Raises:
-        ValueError: names them, and what is nearest.
+        ValueError: names them, and what was meant.
     """
     given = node._parameter_overrides  # rclpy has no other way to ask
+    has = [name for name in node._parameters if not name.startswith('qos_overrides.')]
     unknown = [
         name
         for name in sorted(given)
-        if not node.has_parameter(name) and not name.startswith('qos_overrides.')
+        if not (node.has_parameter(name) or name.startswith('qos_overrides.'))
     ]
-    if unknown:
-        has = list(node._parameters)
-        near = [f"'{name}' (nearest: {_nearest(name, has)})" for name in unknown]
+    near = {name: difflib.get_close_matches(name, has, n=2) for name in unknown}
+    meant = [f"'{name}' (nearest: {', '.join(found)})" for name, found in near.items() if found]
+    if meant:
         raise ValueError(
-            f'{node.get_name()} has no parameter {", ".join(near)}; see params_file, and '
+            f'{node.get_name()} has no parameter {", ".join(meant)}; see params_file, and '
             f'ros2 param list {node.get_fully_qualified_name()} of a running one'
         )
-
-
-def _nearest(name: str, has: list[str]) -> str:
-    return ', '.join(difflib.get_close_matches(name, has, n=2)) or 'none'
+    if unknown:
+        node.get_logger().warning(f'has no parameter {", ".join(unknown)}: left alone')
 
 
 def bundle_folder(given: str) -> str:
