@@ -25,7 +25,7 @@ COMMANDS = {
     "demo": "all of it: train, export, and a ROS 2 robot that breaks and adapts",
 }
 EXTRAS = {"adapt-bag": "bags", "dataset": "bags", "sign": "sign"}
-"""Which extra of the package a command needs; the others need `train`."""
+"""Which extra of the package a command needs; what needs one otherwise needs `train`."""
 USAGE = """usage: reptile-agent COMMAND [arguments]
 
 Meta-learn a start in MuJoCo, adapt it on a ROS 2 robot in seconds.

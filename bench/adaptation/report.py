@@ -109,7 +109,7 @@ def write(args: Args) -> None:
             [
                 *(c.family, c.learner, split, str(c.k)),
                 verdict(c, split, args.reps),
-                over_none(c, split, args.reps),
+                ahead(c, split, Arm("joint", 0, "-"), args.reps),
                 unit_of(c, split, args.reps),
             ]
             for c in comparisons
@@ -157,12 +157,11 @@ def verdict(comparison: Comparison, split: str, reps: int) -> str:
     return f"{'yes' if clear else 'no'}: {ours} against {joint}, by seeds {more}"
 
 
-def over_none(comparison: Comparison, split: str, reps: int) -> str:
-    """What Reptile's steps are worth to a robot that would else not adapt, joint training's."""
-    c = comparison
-    arms = (Arm("reptile", c.k, c.judged_gate), Arm("joint", 0, "-"))
-    runs = [c.runs(split, arm) for arm in arms]
-    if c.why_no_score(split) or any(r.empty for r in runs):
+def ahead(comparison: Comparison, split: str, of: Arm, reps: int) -> str:
+    """How far Reptile with its steps is above another arm, over whole seeds that both have."""
+    c, reptile = comparison, Arm("reptile", comparison.k, comparison.judged_gate)
+    runs = [c.runs(split, arm) for arm in (reptile, of)]
+    if c.why_no_score(split) or of == reptile or any(r.empty for r in runs):
         return "-"
     ours, theirs = common([matrix(r, "score") for r in runs])
     if len(ours) < MIN_SEEDS:
@@ -206,6 +205,7 @@ def _methods(comparison: Comparison, split: str, reps: int) -> Table:
                 f"{returns.to_numpy().mean():.4g}",
                 _error(runs),
                 *(_worse(c, split, arm), _improvement(c, split, arm, reps)),
+                ahead(c, split, arm, reps),
                 f"{returns.shape[0]} x {returns.shape[1]}",
             ]
         )
@@ -217,7 +217,7 @@ def _methods(comparison: Comparison, split: str, reps: int) -> Table:
         [
             *("method", "k", "gate", "score [95 %]", "return", "error"),
             "worse (mean, worst)",
-            "P(beats joint + k)",
+            *("P(beats joint + k)", "Reptile + k less it, by seeds"),
             "runs",
         ],
         rows,

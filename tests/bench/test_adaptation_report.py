@@ -247,9 +247,13 @@ def test_a_unit_of_score_that_tasks_do_not_agree_on_is_called_chance():
 
 
 def test_adapting_is_set_beside_not_adapting_at_all():
-    assert report.over_none(comparison(small()), "in_range", 100).startswith("0.50 [")
+    none = Arm("joint", 0, "-")
+    assert report.ahead(comparison(small()), "in_range", none, 100).startswith("0.50 [")
     without = [row for row in small() if row["method"] != "oracle"]
-    assert report.over_none(comparison(without), "in_range", 100) == "-"
+    assert report.ahead(comparison(without), "in_range", none, 100) == "-"
+    assert report.ahead(comparison(small(seeds=2)), "in_range", none, 100) == "-", "too few seeds"
+    same = Arm("reptile", 10, "on")
+    assert report.ahead(comparison(small()), "in_range", same, 100) == "-"
 
 
 def test_the_verdict():
@@ -292,10 +296,10 @@ def test_the_report_from_a_file(tmp_path):
         for line in page.splitlines()
     }
     # In range without the gate: from -10 to -20 on every task.
-    assert "| 100.0% (100%, 100%) | - | 5 x 2 |" in cells["reptile", "10", "off"]
+    assert "| 100.0% (100%, 100%) | - | 1.50 [1.50, 1.50] | 5 x 2 |" in cells["reptile", "10", "off"]
     assert "| -20 |" in cells["reptile", "10", "off"]
     assert "| reptile | 10 | on | - | -12 | - | 100.0% (20%, 20%) | 0.00 [0.00, 0.00] |" in page
-    assert "| rl2 | 0 | - | - | -8 | 0.02 | - | 1.00 [1.00, 1.00] | 5 x 1 |" in page
+    assert "| rl2 | 0 | - | - | -8 | 0.02 | - | 1.00 [1.00, 1.00] | - | 5 x 1 |" in page
     assert "| in_range | reptile | -10 (0.00) | -6.98 (0.30) | -4.98 (0.50) |" in page
     assert "| in_range | reptile | 10 | on | 60% | 2.50 | -4 | 5 x 2 |" in page
     assert "| in_range | joint | 0 | - | 0% | never | -9 | 5 x 1 |" in page
