@@ -23,7 +23,7 @@ def _fresh(family: str, tasks: int, **changes: object) -> Setting:
     setting = SETTINGS[family]
     assert isinstance(setting, Setting)
     also = {"first_task": setting.tasks, "tasks": tasks, "curve_seeds": 0, "ungated_seeds": 0}
-    also |= {"scratch": False, "oracle_seeds": 1}
+    also |= {"scratch": False, "oracle_seeds": 1, "other_seeds": 5}
     return dataclasses.replace(setting, **also, **changes)
 
 

@@ -193,6 +193,7 @@ SETTINGS: dict[str, Setting | OnPolicySetting] = {
     "arm": Setting(
         dataclasses.replace(TRAIN, adaptation=ADAPTATION.model_copy(update={"plans": 4})),
         seeds=10,
+        other_seeds=10,
         curve_seeds=2,
         tuned={
             "joint": Tuned(0.05, 8e-3),

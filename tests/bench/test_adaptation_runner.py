@@ -247,6 +247,7 @@ def test_fresh_tasks_are_none_of_the_tables_and_all_else_is_theirs(name):
         "curve_seeds",
         "ungated_seeds",
         "oracle_seeds",
+        "other_seeds",
         "scratch",
     )
     back = {name: getattr(usual, name) for name in which}
