@@ -138,10 +138,10 @@ class OnPolicyConfig:
             )
         if self.has_inner_loop and self.inner_steps < 1:
             raise ValueError(f"{self.algorithm} needs inner_steps of 1 or more; joint needs none")
-        if self.learn_lr < 0 or (self.learn_lr > 0 and not self.has_inner_loop):
+        if self.learn_lr > 0 and not self.has_inner_loop:
             raise ValueError(
-                f"learn_lr must be 0 or more, and 0 with {self.algorithm} if that takes no inner "
-                f"steps; got {self.learn_lr}"
+                f"learn_lr must be 0 with {self.algorithm}, which takes no inner steps; got "
+                f"{self.learn_lr}"
             )
         per_task = self.episodes * (self.inner_steps + 1)
         if self.algorithm == "rl2" and per_task % self.trial_episodes:

@@ -16,7 +16,6 @@ LEAST = {
     "seed": 0,
     "round_steps": 2,
     "guided_rounds": 0,
-    "dataset_lanes": 1,
     "excitation": 0,
     "explore": 0,
     "fit_iterations": 0,

@@ -155,7 +155,7 @@ def test_reptile_with_sgd_is_the_papers_update():
 @pytest.mark.parametrize(("algorithm", "learn_lr"), [("joint", 0.1), ("rl2", 0.1), ("maml", -0.1)])
 def test_step_sizes_that_cannot_be_learned_are_refused(algorithm, learn_lr):
     config = dataclasses.replace(TINY, algorithm=algorithm, learn_lr=learn_lr)
-    with pytest.raises(ValueError, match=f"learn_lr must be 0 or more.*got {learn_lr}"):
+    with pytest.raises(ValueError, match=f"learn_lr must be .*got {learn_lr}"):
         OnPolicyTrainer(Targets(), config)
 
 
