@@ -149,7 +149,6 @@ def bring_up(name: str, *files: Substitution) -> list:
                 entities=[change(Transition.TRANSITION_ACTIVATE)],
             )
         ),
-        *(ends_with(node) if name == "policy_node" else []),
         node,
         change(Transition.TRANSITION_CONFIGURE),
     ]
@@ -206,12 +205,14 @@ def generate_launch_description() -> LaunchDescription:
         if_value=config("dry_run.yaml"),
         else_value=LaunchConfiguration("params_file"),
     )
+    policy = bring_up("policy_node", dry_run)
     return LaunchDescription(
         [
             *declare_arguments(),
             OpaqueFunction(function=check_params_file),
             robot,
-            *bring_up("policy_node", dry_run),
+            *ends_with(policy[1]),  # before the node, as what is in bring_up
+            *policy,
             adapter,
             reference,
         ]

@@ -98,8 +98,8 @@ class AdaptationConfig(BaseModel):
             return type(self).model_validate(self.model_dump() | dict(changes))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ValueError(f"adaptation {where}: {first['msg']}".replace(" :", ":")) from None
+            where = " ".join(["adaptation", *map(str, first["loc"])])
+            raise ValueError(f"{where}: {first['msg']}") from None
 
     @property
     def taus(self) -> tuple[float, ...]:

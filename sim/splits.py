@@ -76,8 +76,8 @@ def write(
     path: Path, splits: dict[str, list[Task]], seed: int, variations: tuple[Variation, ...]
 ) -> None:
     """Freeze splits in a JSON file, one task a line, with the ranges that they were drawn from."""
-    document = {"seed": seed, "ranges": _ranges(variations), "sha256": _hash(splits)}
-    document["splits"] = splits
+    ranges = _ranges(variations)
+    document = {"seed": seed, "ranges": ranges, "sha256": _hash(splits), "splits": splits}
     text = json.dumps(document, indent=1)
     path.write_text(text.replace(",\n    ", ", ").replace("{\n    ", "{") + "\n")
 
@@ -106,8 +106,9 @@ def read(path: Path, variations: tuple[Variation, ...] | None = None) -> dict[st
             f"{path.name} was changed after it was frozen (its hash does not fit); "
             f"restore it, or draw anew with `python -m sim.freeze_splits`"
         )
-    drawn, now = document.get("ranges"), _ranges(variations or ())
-    if variations is not None and drawn is not None and drawn != now:
+    now = None if variations is None else _ranges(variations)
+    drawn = document.get("ranges", now)
+    if now is not None and drawn != now:
         name = next(n for n in {**drawn, **now} if drawn.get(n) != now.get(n))
         raise ValueError(
             f"{path} was frozen for other ranges ({name} was {drawn.get(name, 'not there')}, is "

@@ -329,8 +329,8 @@ def test_functions_of_adapt_stop_a_launch(launch_library: str, tmp_path: Path, m
     check = functions["check_params_file"]
     there = tmp_path / "mine.yaml"
     there.touch()
-    given = {"LaunchConfiguration": lambda _: type("P", (), {"perform": lambda *_: str(there)})()}
-    monkeypatch.setitem(check.__globals__, "LaunchConfiguration", given["LaunchConfiguration"])
+    given = types.SimpleNamespace(perform=lambda _: str(there))
+    monkeypatch.setitem(check.__globals__, "LaunchConfiguration", lambda _: given)
     check(Context())
     there.unlink()
     with pytest.raises(FileNotFoundError, match=r"params_file: there is no file .*mine\.yaml"):

@@ -95,8 +95,8 @@ def seed_difference(ours: np.ndarray, theirs: np.ndarray, reps: int) -> Estimate
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(ours), size=(reps, len(ours)))
     point = iqm(ours[..., None]) - iqm(theirs[..., None])
-    found = [iqm(ours[seeds][..., None]) - iqm(theirs[seeds][..., None]) for seeds in drawn]
-    low, high = np.quantile(found, [0.025, 0.975], axis=0)
+    found = iqm(ours[drawn].transpose(1, 2, 0)) - iqm(theirs[drawn].transpose(1, 2, 0))
+    low, high = np.quantile(found, [[0.025], [0.975]])
     return Estimate(point, low, high)
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from reptile_agent.commands.settings import flat, option
 from reptile_agent.meta import checkpoint
+from reptile_agent.meta.agent import SETTINGS_OF
 from reptile_agent.meta.finite import LossNotFinite
 from reptile_agent.spec import RobotSpec
 
@@ -20,8 +22,6 @@ LARGE = 100.0
 """Magnitude from which a parameter is named: inputs are normalised, so that none needs it."""
 NAMED = 5
 """Columns in the message."""
-LEARNERS = {"dynamics": "model", "actor_critic": "actor_critic", "model_policy": "model_policy"}
-"""Learner -> which part of the settings is its own."""
 
 
 def write(folder: Path, error: LossNotFinite, ran: dict[str, Any]) -> Path:
@@ -101,7 +101,7 @@ def sentence(
     columns = extreme_columns(error.batch, robot)
     more = len(columns) - NAMED
     listed = "; ".join(columns[:NAMED]) + (f"; and {more} more" if more > 0 else "")
-    sizes = ", ".join(f"--{name} {value:g}" for name, value in _step_sizes(config))
+    sizes = ", ".join(f"{name} {value:g}" for name, value in _step_sizes(config))
     kept = (
         "the last checkpoint is left as it was, and --resume repeats from there what led here, "
         "to the bit: it helps where the machine was at fault"
@@ -115,16 +115,13 @@ def sentence(
     )
 
 
-def _step_sizes(config: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """Settings that are step sizes, named as on the command line."""
+def _step_sizes(config: dict[str, Any]) -> list[tuple[str, float]]:
+    """Settings that are step sizes, named as on the command line; none of another learner's."""
+    others = set(SETTINGS_OF.values()) - {SETTINGS_OF.get(config.get("learner", ""))}
     found: list[tuple[str, float]] = []
-    own = LEARNERS.get(config.get("learner", ""))
-    for name, value in config.items():
-        if own and name in LEARNERS.values() and name != own:
-            continue
-        option = prefix + name.replace("_", "-")
-        if isinstance(value, dict):
-            found += _step_sizes(value, f"{option}.")
-        elif (name == "epsilon" or name.endswith("lr")) and value:  # 0: not in use
-            found.append((option, value))
+    for name, value in flat(config).items():
+        last = name.rpartition(".")[2]
+        is_one = (last == "epsilon" or last.endswith("lr")) and value  # 0: not in use
+        if is_one and name.partition(".")[0] not in others:
+            found.append((option(name), value))
     return found

@@ -17,6 +17,7 @@ from reptile_agent.commands.run_page import fault_episode, film, page, plots, ru
 from reptile_agent.commands.run_page.fault_episode import FaultEpisode
 from reptile_agent.commands.run_page.page import Note, Section, inline
 from reptile_agent.commands.run_page.run_folder import RunFolder
+from reptile_agent.commands.settings import flat
 from reptile_agent.commands.train import CHECKPOINT
 from reptile_agent.commands.validation import BEST
 from reptile_agent.meta.on_policy_trainer import OnPolicyTrainer
@@ -215,7 +216,7 @@ def _evaluation(document: dict[str, Any]) -> Section:
 
 
 def _settings(run: RunFolder) -> Section:
-    settings = run_folder.flat(run.ran["config"])
+    settings = flat(run.ran["config"])
     return Section("Settings", rows=[[name, _words(value)] for name, value in settings.items()])
 
 

@@ -6,12 +6,12 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import tyro
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -25,6 +25,7 @@ from rich.progress import (
 from reptile_agent.commands import post_mortem, trained
 from reptile_agent.commands.console import UserError, console
 from reptile_agent.commands.interrupt import Interrupt
+from reptile_agent.commands.settings import by_name, option, typed
 from reptile_agent.commands.train_log import TrainLog
 from reptile_agent.commands.validation import BEST, Validated, Validation
 from reptile_agent.meta.droppable import Droppable
@@ -108,9 +109,9 @@ class Training:
 
     def _refuse_changes(self, config: Any, began_with: Any, out: Path) -> None:
         """A run goes on as it began: what was set otherwise than usual would be ignored."""
-        asked, began, usual = (_flat(c) for c in (config, began_with, type(config)()))
+        asked, began, usual = (by_name(c) for c in (config, began_with, type(config)()))
         changed = ", ".join(
-            f"--{name.replace('_', '-')} {_typed(value)} (it is {_typed(began.get(name))})"
+            f"{option(name)} {typed(value)} (it is {typed(began.get(name))})"
             for name, value in asked.items()
             if value not in (usual.get(name), began.get(name))
         )
@@ -119,26 +120,6 @@ class Training:
                 f"{out} goes on with the settings that it began with, not with {changed}; leave "
                 f"that out, or train anew with another --out"
             )
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Settings by their names on the command line; paths as they lead from anywhere."""
-    found: dict[str, Any] = {}
-    named = config.__dataclass_fields__ if is_dataclass(config) else type(config).model_fields
-    for name in named:
-        value = getattr(config, name)
-        if is_dataclass(value) or isinstance(value, BaseModel):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value.resolve() if isinstance(value, Path) else value
-    return found
-
-
-def _typed(value: Any) -> str:
-    """As it is given on the command line."""
-    parts = value.items() if isinstance(value, dict) else [value]
-    words = [w for part in parts for w in (part if isinstance(part, tuple) else (part,))]
-    return " ".join(map(str, words))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from reptile_agent.atomic import atomic_write_folder
 from reptile_agent.export import learner_graphs
-from reptile_agent.meta.agent import Agent
+from reptile_agent.meta.agent import SETTINGS_OF, Agent
 from reptile_agent.meta.inner_loop import step_sizes
 from reptile_agent.meta.planner import Planner
 from reptile_agent.meta.trainer import Trainer
@@ -105,8 +105,7 @@ def write_bundle(
 
 def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
     config, driver = trainer.config, trainer.agent.driver
-    of = {"actor_critic": config.actor_critic, "model_policy": config.model_policy}
-    found = {"model": asdict(of.get(config.learner, config.model))}
+    found = {"model": asdict(getattr(config, SETTINGS_OF[config.learner]))}
     if isinstance(driver, Planner):
         found["planner"] = asdict(driver.config)
     return found | {"inner": asdict(config.inner)}

@@ -24,6 +24,10 @@ Arrays = dict[str, np.ndarray]
 Kind = TypeVar("Kind")
 
 
+SETTINGS_OF = {"dynamics": "model", "actor_critic": "actor_critic", "model_policy": "model_policy"}
+"""Learner -> which part of an AgentConfig is its own."""
+
+
 @dataclass(frozen=True)
 class AgentConfig:
     """What is learned, and how it drives."""

@@ -49,7 +49,6 @@ def meta_batch(
     later = adapting.model_copy(
         update={"inner_steps": max(config.query_steps, 1), "window": max(after, 2)}
     )
-    judging = config.algorithm in ("fomaml", "maml")
     query = minibatches(
         learner,
         replay,
@@ -58,7 +57,7 @@ def meta_batch(
         rng,
         now - after,
         lanes,
-        first_step=None if judging else config.train_inner_steps,
+        first_step=None if config.queries_judge else config.train_inner_steps,
     )
     if not config.query_steps:
         return lanes, support, {name: value[:, :0] for name, value in query.items()}

@@ -157,8 +157,8 @@ class TrainConfig(AgentConfig):
                 f"{self.algorithm}, {self.learner}, {self.model.context} and {self.learn_lr:g}"
             )
         deaf, steps = self.model_policy.model_steps, self.train_inner_steps
-        if self.algorithm in ("reptile", "joint"):
-            steps += self.query_steps  # further steps to them
+        if not self.queries_judge:
+            steps += self.query_steps
         learns = self.iterations and self.algorithm != "scratch"
         if self.learner == "model_policy" and learns and steps <= deaf:
             raise ValueError(
@@ -167,6 +167,11 @@ class TrainConfig(AgentConfig):
             )
         if not 0 <= self.priority_correction <= 1:
             raise ValueError(f"priority_correction must be 0..1, got {self.priority_correction}")
+
+    @property
+    def queries_judge(self) -> bool:
+        """Whether queries judge the adapted parameters, or are further inner steps."""
+        return self.algorithm in ("fomaml", "maml")
 
     def _has_contexts(self) -> bool:
         """Whether inner loops have a context that can be kept."""

@@ -36,10 +36,7 @@ def round_zero(sim, robot):
 @pytest.fixture
 def make(robot, round_zero):
     """An agent of the toy family."""
-    names = ("obs", "action", "next_obs", "reference", "reward")
-    arrays = {name: getattr(round_zero, name) for name in names}
-    rows = {name: a.reshape(-1, *a.shape[2:]) for name, a in arrays.items()}
-    normaliser = agent.measure(Toy(robot), rows)
+    normaliser = agent.measure(Toy(robot), round_zero.flat())
 
     def make(learner: str = "dynamics") -> Agent:
         config = AgentConfig(

@@ -65,17 +65,6 @@ def read(folder: Path) -> RunFolder:
     )
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())

@@ -33,10 +33,7 @@ def nominal(robot) -> Rollout:
 @pytest.fixture(scope="module")
 def make(robot, nominal):
     """An agent whose normalisers were measured on the nominal robot."""
-    names = ("obs", "action", "next_obs", "reference", "reward")
-    arrays = {name: getattr(nominal, name) for name in names}
-    rows = {name: a.reshape(-1, *a.shape[2:]) for name, a in arrays.items()}
-    normaliser = agent.measure(Toy(robot), rows)
+    normaliser = agent.measure(Toy(robot), nominal.flat())
 
     def make(learner: str = "dynamics") -> Agent:
         config = AgentConfig(

@@ -138,22 +138,14 @@ class ControlDiagnostics:
 
         What was killed is still there for some seconds.
         """
+        node, name = self._node, self._node.get_fully_qualified_name()
         try:
-            return self._count()
+            all_nodes = node.get_node_names_and_namespaces()
+            adapters = node.count_publishers('adapter_node/parameters')
         except RuntimeError:  # of rcl: the graph could not be asked, and nobody must stop for that
             return []
-
-    def _count(self) -> list[str]:
-        name = self._node.get_fully_qualified_name()
-        nodes = [
-            f'{space.rstrip("/")}/{n}' for n, space in self._node.get_node_names_and_namespaces()
-        ]
-        found = {
-            f'nodes {name}': nodes.count(name),
-            'publishers of adapter_node/parameters': self._node.count_publishers(
-                'adapter_node/parameters'
-            ),
-        }
+        same = sum(f'{space.rstrip("/")}/{other}' == name for other, space in all_nodes)
+        found = {f'nodes {name}': same, 'publishers of adapter_node/parameters': adapters}
         return [f'{count} {what}: launched twice?' for what, count in found.items() if count > 1]
 
     def _oldest(self) -> dict[str, object]:
